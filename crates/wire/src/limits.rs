@@ -1,0 +1,85 @@
+//! Every number that bounds something, with its reason. Both ends assert them; tests stand at the limit and one past.
+
+/// A frame, which is one WebSocket message (E1): a blob chunk with room to spare, small enough to buffer per connection.
+pub const FRAME_MAX: usize = 256 * 1024;
+/// Padded plaintext of one message (C12). Larger content is an attachment.
+pub const MESSAGE_MAX: usize = 16 * 1024;
+/// One piece of a blob (E7): a frame holds one with its header.
+pub const BLOB_CHUNK_MAX: usize = 128 * 1024;
+/// A blob: a tree of a thousand hybrid leaves with room to grow.
+pub const BLOB_MAX: u64 = 16 * 1024 * 1024;
+/// An entry of a log: what fits into a frame beside its header and a roster.
+pub const ENTRY_MAX: usize = 192 * 1024;
+/// A handle's local part in bytes, after PRECIS (E6).
+pub const HANDLE_MAX: usize = 64;
+/// A host name in bytes (RFC 1035).
+pub const HOST_MAX: usize = 253;
+/// An invite code in bytes.
+pub const INVITE_MAX: usize = 64;
+/// Entries in one account log: 32 devices, each added, rotated a few times and removed, and room.
+pub const ACCOUNT_ENTRIES_MAX: usize = 256;
+/// One account log entry in bytes: three direct keys and their signature with room for post-quantum keys.
+pub const ACCOUNT_ENTRY_MAX: usize = 4 * 1024;
+/// Direct-mode keys that a device may list.
+pub const DIRECT_KEYS_MAX: usize = 8;
+/// Messages under one direct-mode key before a hard stop (D2): random 96-bit IVs stay far from a collision.
+pub const DIRECT_MESSAGES_MAX: u32 = 1 << 31;
+/// How far behind the newest counter a direct-mode message may arrive and still be told from a replay.
+pub const REPLAY_WINDOW: u32 = 1024;
+/// Entries waiting in an inbox before the oldest messages go (L9).
+pub const INBOX_ENTRIES_MAX: u32 = 100_000;
+/// Bytes waiting in an inbox before the oldest messages go (L9).
+pub const INBOX_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Entries that a conversation log keeps before the oldest messages go (L9); commits and repairs stay.
+pub const CONVERSATION_ENTRIES_MAX: u32 = 1_000_000;
+/// Inboxes in a roster: a thousand devices and room.
+pub const ROSTER_MAX: usize = 2_048;
+/// First entries when a conversation is created.
+pub const FIRST_ENTRIES_MAX: usize = 8;
+/// How long a message is kept for those who are away (L9): 30 days.
+pub const MESSAGE_RETENTION_MS: u64 = 30 * DAY_MS;
+/// How long commits and repairs are kept (L9): 60 days, so that whoever comes back late can still follow.
+pub const COMMIT_RETENTION_MS: u64 = 60 * DAY_MS;
+/// How long the relay remembers an envelope id (E4): 30 days.
+pub const ENVELOPE_MEMORY_MS: u64 = 30 * DAY_MS;
+/// How long a dropped inbox may restore the roster (C6): 72 hours.
+pub const ROSTER_RESTORE_MS: u64 = 3 * DAY_MS;
+/// Appends of one connection that may wait for the store at once.
+pub const APPENDS_IN_FLIGHT_MAX: u32 = 256;
+/// Delivered but unacknowledged entries per log and connection: a slow reader costs this much and no more.
+pub const UNACKNOWLEDGED_MAX: usize = 256;
+/// Bytes that one read of a log brings at the most, so that a delivery fits into a frame.
+pub const DELIVER_BYTES_MAX: usize = 200 * 1024;
+/// Look-ups per device and minute (K1): handles are public to signed-in devices, but not to crawlers.
+pub const LOOKUPS_PER_MINUTE: u32 = 120;
+/// Presence tokens that one connection may watch.
+pub const WATCHED_TOKENS_MAX: usize = 1_024;
+/// Conversation logs that one connection may have attached.
+pub const ATTACHED_LOGS_MAX: usize = 1_024;
+/// Commits per device, conversation and minute (L10).
+pub const COMMITS_PER_MINUTE: u32 = 4;
+/// A client's outgoing messages that are not accepted yet: a day without network.
+pub const OUTBOX_MAX: usize = 10_000;
+/// Sealed bytes that a client keeps after they were accepted, to repeat to a restored relay (L11).
+pub const ACCEPTED_KEPT_MAX: usize = 1_000;
+/// Envelopes that a client holds because what they need is not there yet (L7).
+pub const HELD_MAX: usize = 1_000;
+/// Strangers whose requests wait for a decision.
+pub const REQUESTS_MAX: usize = 100;
+/// Messages that one stranger's request holds.
+pub const REQUEST_MESSAGES_MAX: usize = 20;
+/// Contacts of one account.
+pub const CONTACTS_MAX: usize = 10_000;
+/// How often content is sealed again because its receiver's keys changed.
+pub const RESEALS_MAX: u32 = 3;
+/// Content ids in one receipt.
+pub const RECEIPT_IDS_MAX: usize = 256;
+/// Receipts are gathered this long, one mark per contact (C12): 5 seconds.
+pub const RECEIPT_DELAY_MS: u64 = 5_000;
+/// A connection that has not logged in after this long is closed: 10 seconds.
+pub const LOG_IN_DEADLINE_MS: u64 = 10_000;
+/// A connection that is silent this long is pinged; twice this long, it is closed: 30 seconds.
+pub const SILENCE_MS: u64 = 30_000;
+
+/// A day in milliseconds.
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
