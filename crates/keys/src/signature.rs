@@ -1,0 +1,75 @@
+//! Ed25519 (RFC 8032), verified strictly: canonical signatures, no small-order keys, no malleability.
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use sealwire_wire::label::Label;
+use sealwire_wire::{Chain, ConversationId, Position};
+use tls_codec::{Serialize, Size, TlsSerialize, TlsSize};
+
+/// A signature that does not verify. Says no more, so that nothing depends on what was wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify")]
+pub struct SignatureError;
+
+/// A public key that must not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not the length that the suite has.
+    #[error("the key has the wrong length")]
+    Length,
+    /// Off the curve, of small order, zero, or not in its canonical form.
+    #[error("the key is not a usable point")]
+    Point,
+}
+
+/// Reads an Ed25519 public key.
+///
+/// # Errors
+/// [`KeyError::Point`] for what is not a canonical point, and for points of small order.
+pub(crate) fn verifying_key(bytes: &[u8; 32]) -> Result<VerifyingKey, KeyError> {
+    let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::Point)?;
+    // `from_bytes` takes non-canonical y: what it read must be what was written.
+    let canonical = key.to_bytes() == *bytes && curve25519_dalek::edwards::CompressedEdwardsY(*bytes)
+        .decompress()
+        .is_some_and(|point| point.compress().0 == *bytes);
+    if canonical && !key.is_weak() { Ok(key) } else { Err(KeyError::Point) }
+}
+
+/// Verifies a signature over a label and a structure.
+///
+/// # Errors
+/// [`SignatureError`].
+pub(crate) fn verify(
+    key: &VerifyingKey,
+    label: Label,
+    structure: &(impl Serialize + Size),
+    signature: &[u8],
+) -> Result<(), SignatureError> {
+    let signature = Signature::from_slice(signature).map_err(|_| SignatureError)?;
+    key.verify_strict(&label.encode(structure), &signature).map_err(|_| SignatureError)
+}
+
+/// What a relay signs to say how long a conversation log is and what it holds (L6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TlsSerialize, TlsSize)]
+pub struct HeadToBeSigned {
+    /// Which log.
+    pub conversation: ConversationId,
+    /// The position of its last entry.
+    pub length: Position,
+    /// The chain there.
+    pub chain: Chain,
+}
+
+impl HeadToBeSigned {
+    /// The bytes to sign.
+    pub fn encode(&self) -> Vec<u8> {
+        Label::HEAD.encode(self)
+    }
+
+    /// Verifies a relay's signature.
+    ///
+    /// # Errors
+    /// [`SignatureError`], also for a relay key that is no key.
+    pub fn verify(&self, relay_key: &[u8; 32], signature: &[u8]) -> Result<(), SignatureError> {
+        verify(&verifying_key(relay_key).map_err(|_| SignatureError)?, Label::HEAD, self, signature)
+    }
+}
