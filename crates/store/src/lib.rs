@@ -1,0 +1,82 @@
+//! The contract of a relay's store: ordered logs, cursors of their readers, and records under compare-and-swap.
+//! Nothing else is kept, and nothing here is secret: bodies are sealed by clients.
+//!
+//! A store applies [`Operation`]s in order, and answers when their effects are durable. What every store has to do is
+//! in `conformance`, which each runs as its tests.
+#![forbid(unsafe_code)]
+
+mod operation;
+
+pub use operation::{
+    Append, BlobPart, Conversation, Delivered, Head, Operation, Outcome, Page, Record, RecordKey, RecordKind,
+    RecordSwap, Refusal, RosterChange, Welcome,
+};
+
+use sealwire_wire::{BlobHash, InboxAddress, InstanceId, LogId, Position, Time};
+
+/// A relay's store. Calls block until done; a relay keeps one thread that commits, and reads beside it.
+pub trait Store: Send + Sync + 'static {
+    /// The id of this store, random, made with it. A store that was restored from a backup gets another (L11).
+    fn instance(&self) -> InstanceId;
+
+    /// Applies operations in order, as one group, and returns when all of them are durable: one outcome each.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing of the group is applied, and nothing of it will appear later.
+    fn commit(&self, now: Time, operations: &[Operation]) -> Result<Vec<Outcome>, StoreError>;
+
+    /// Reads entries of a log behind a position, in order: at most `entries` of them and about `bytes` bytes, but at
+    /// least one where there is one. Entries that were trimmed are missing, which [`Page::trimmed`] says.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn read(&self, log: LogId, after: Position, entries: usize, bytes: usize) -> Result<Page, StoreError>;
+
+    /// The newest state of a log; `None` where there is no such log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn head(&self, log: LogId) -> Result<Option<Head>, StoreError>;
+
+    /// Up to where a reader has acknowledged a log; `None` where it does not read that log. An inbox is read by its own
+    /// address.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn cursor(&self, log: LogId, reader: InboxAddress) -> Result<Option<Position>, StoreError>;
+
+    /// A record.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn record(&self, key: &RecordKey) -> Result<Option<Record>, StoreError>;
+
+    /// A piece of a blob: at most `most` bytes from `offset`. Of a blob that is not whole yet, size and how much is
+    /// held are told, and no bytes are given.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError>;
+}
+
+/// The store could not do what it was asked. The relay accepts nothing more until it works again.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk, or the database behind the store, refused.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// The store was written by a newer program. It is left untouched.
+    #[error("the store was written by a newer version ({found}; this one knows {known}): use that one")]
+    Newer {
+        /// The version of the layout that was found.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
+    /// Another process uses the store.
+    #[error("another process uses this store")]
+    InUse,
+    /// What is stored contradicts itself.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}

@@ -1,0 +1,272 @@
+//! What a store is asked, and what it answers.
+
+use sealwire_wire::entry::Entry;
+use sealwire_wire::{BlobHash, Chain, ConversationId, EnvelopeId, InboxAddress, LogId, Position, RosterHash, Time};
+
+/// One change. Applied wholly or not at all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Puts an entry into a log, once per envelope id.
+    Append(Append),
+    /// Moves a reader's cursor forward; never back, and never past the log's end.
+    MoveCursor {
+        /// Which log.
+        log: LogId,
+        /// Whose cursor.
+        reader: InboxAddress,
+        /// Everything at or before it was read.
+        upto: Position,
+    },
+    /// Makes a conversation: its row, first entries, roster and outbox of Welcomes (C8).
+    CreateConversation(Conversation),
+    /// Moves Welcomes from the outbox to their inboxes, at most so many. Idempotent by envelope id.
+    FillInboxes {
+        /// How many at the most.
+        most: usize,
+    },
+    /// Changes records if all of them are at the versions expected, and opens inboxes with them.
+    Swap {
+        /// The records.
+        records: Vec<RecordSwap>,
+        /// Inboxes that exist from now on.
+        inboxes: Vec<InboxAddress>,
+    },
+    /// Stores a piece of a blob. Pieces come in order; a repetition of held bytes is harmless (E7).
+    PutBlob {
+        /// The SHA-256 of the whole; checked when the last piece has come.
+        hash: BlobHash,
+        /// The size of the whole.
+        size: u64,
+        /// Where this piece begins.
+        offset: u64,
+        /// The piece.
+        bytes: Vec<u8>,
+    },
+    /// Removes what its time or all its readers have passed (L9), at most so many entries.
+    Sweep {
+        /// How many at the most.
+        most: usize,
+    },
+}
+
+/// An entry for a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append {
+    /// Which log.
+    pub log: LogId,
+    /// The inbox of the device that writes. A conversation log takes entries of its roster only (C6).
+    pub writer: InboxAddress,
+    /// The entry, read.
+    pub entry: Entry,
+    /// A commit's change of the roster, or its restoration (C6).
+    pub roster: Option<RosterChange>,
+}
+
+/// A change of who reads a conversation log. In the transaction of its entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RosterChange {
+    /// The hash of the roster that it replaces.
+    pub before: RosterHash,
+    /// The new roster, sorted, without doubles.
+    pub inboxes: Vec<InboxAddress>,
+    /// For those who join.
+    pub welcomes: Vec<Welcome>,
+}
+
+/// A Welcome on its way to an inbox.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// Whose.
+    pub inbox: InboxAddress,
+    /// The entry, of the kind Welcome.
+    pub entry: Entry,
+}
+
+/// A conversation that begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conversation {
+    /// Its id.
+    pub id: ConversationId,
+    /// Its first entries, in order.
+    pub entries: Vec<Entry>,
+    /// Its first roster, sorted, without doubles.
+    pub roster: Vec<InboxAddress>,
+    /// For those who join.
+    pub welcomes: Vec<Welcome>,
+}
+
+/// A record's new value, if it is at the version expected.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordSwap {
+    /// Which record.
+    pub key: RecordKey,
+    /// The version that it has to have; `None`: there has to be none.
+    pub expected: Option<u64>,
+    /// Its new value; `None` removes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum RecordKind {
+    /// By account id: its log, its name, its devices.
+    Account = 1,
+    /// By skeleton of a handle: the account.
+    Handle = 2,
+    /// By device hint: the account.
+    Device = 3,
+    /// By device hint: its incarnations.
+    LogIn = 4,
+    /// By inbox: the device.
+    Inbox = 5,
+    /// By presence token: the account.
+    Presence = 6,
+    /// By the hash of an invite code: how often it may still be used.
+    Invite = 7,
+    /// The relay's own: its key.
+    Relay = 8,
+}
+
+/// The name of a record.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RecordKey {
+    /// What it is about.
+    pub kind: RecordKind,
+    /// Which one.
+    pub key: Vec<u8>,
+}
+
+/// A record's value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Changes with every swap, and never comes back.
+    pub version: u64,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+/// What became of an operation, in the order of the operations.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The entry is in the log. A repetition gets the position of the first time.
+    Appended {
+        /// Where it stands.
+        position: Position,
+        /// Whether it was there before.
+        repeated: bool,
+    },
+    /// The cursor is there, or was further.
+    Moved,
+    /// The conversation exists from now on.
+    Created,
+    /// These inboxes got Welcomes.
+    Filled(Vec<InboxAddress>),
+    /// The records have their new values.
+    Swapped,
+    /// So much of the blob is held.
+    Stored {
+        /// Bytes from the beginning.
+        held: u64,
+        /// Of so many.
+        size: u64,
+    },
+    /// So many entries went.
+    Swept {
+        /// How many.
+        entries: usize,
+    },
+    /// Nothing changed, and why.
+    Refused(Refusal),
+}
+
+/// Why an operation changed nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// There is no such log.
+    UnknownLog,
+    /// The entry's kind does not belong into this log.
+    WrongKind,
+    /// The entry names another commit than the newest (L1).
+    Stale {
+        /// The newest one.
+        newest_commit: Position,
+    },
+    /// The envelope id was used for other bytes (E4).
+    EnvelopeReused,
+    /// The writer is not in the roster, or has left it (C6).
+    NotInRoster,
+    /// The roster is not the one that the change replaces (C6).
+    RosterMoved,
+    /// The conversation exists (C8).
+    ConversationExists,
+    /// A record is at another version.
+    VersionMoved {
+        /// Which one of the swap, counted from 0.
+        index: usize,
+    },
+    /// The inbox exists.
+    InboxExists,
+    /// The piece does not follow what is held, or the whole does not fit its hash or size (E7).
+    BlobMismatch {
+        /// Bytes that are held from the beginning; the next piece begins there.
+        held: u64,
+    },
+}
+
+/// A part of a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The entries, in the order of their positions.
+    pub entries: Vec<Delivered>,
+    /// Whether entries behind the asked position are gone: the last one that is, and the chain there (none in an
+    /// inbox). The first entry of the page, if any, comes right after it.
+    pub trimmed: Option<(Position, Option<Chain>)>,
+}
+
+/// A stored entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivered {
+    /// Where it stands.
+    pub position: Position,
+    /// When it was accepted.
+    pub at: Time,
+    /// Its bytes.
+    pub entry: Vec<u8>,
+}
+
+/// The newest state of a log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The position of the last entry, gone ones included.
+    pub length: Position,
+    /// The position of the newest commit; 0 before the first, and in inboxes.
+    pub newest_commit: Position,
+    /// The chain at the last entry; `None` in inboxes, which have none (L5).
+    pub chain: Option<Chain>,
+    /// Who reads it: the roster, sorted; of an inbox, itself.
+    pub readers: Vec<InboxAddress>,
+}
+
+/// A piece of a blob.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BlobPart {
+    /// The size of the whole.
+    pub size: u64,
+    /// Bytes that are held from the beginning.
+    pub held: u64,
+    /// The piece; empty until the blob is whole.
+    pub bytes: Vec<u8>,
+}
+
+impl Append {
+    /// An entry for an inbox.
+    pub fn to_inbox(inbox: InboxAddress, writer: InboxAddress, entry: Entry) -> Append {
+        Append { log: LogId::Inbox(inbox), writer, entry, roster: None }
+    }
+
+    /// For idempotency.
+    pub fn envelope(&self) -> EnvelopeId {
+        self.entry.envelope
+    }
+}
