@@ -2,13 +2,18 @@
 //! Nothing else is kept, and nothing here is secret: bodies are sealed by clients.
 //!
 //! A store applies [`Operation`]s in order, and answers when their effects are durable. What every store has to do is
-//! in `conformance`, which each runs as its tests.
+//! in [`conformance`], which each runs as its tests; what every store thinks is in [`logs`], which each shares.
 #![forbid(unsafe_code)]
 
+pub mod blob;
+pub mod conformance;
+pub mod logs;
+mod memory;
 mod operation;
 
+pub use memory::{MemoryStore, Snapshot};
 pub use operation::{
-    Append, BlobPart, Conversation, Delivered, Head, Operation, Outcome, Page, Record, RecordKey, RecordKind,
+    Append, BlobPart, Conversation, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, RecordKind,
     RecordSwap, Refusal, RosterChange, Welcome,
 };
 
@@ -26,7 +31,8 @@ pub trait Store: Send + Sync + 'static {
     fn commit(&self, now: Time, operations: &[Operation]) -> Result<Vec<Outcome>, StoreError>;
 
     /// Reads entries of a log behind a position, in order: at most `entries` of them and about `bytes` bytes, but at
-    /// least one where there is one. Entries that were trimmed are missing, which [`Page::trimmed`] says.
+    /// least one where there is one. The entries of a page follow each other without a gap; where some were trimmed, the
+    /// page before ends there, and the next begins with [`Page::trimmed`]. An unknown log reads as an empty one.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -38,12 +44,20 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`].
     fn head(&self, log: LogId) -> Result<Option<Head>, StoreError>;
 
-    /// Up to where a reader has acknowledged a log; `None` where it does not read that log. An inbox is read by its own
-    /// address.
+    /// What an inbox may read of a log, and how far it has; `None` where it may read nothing. An inbox is read by its own
+    /// address. Whoever serves a read asks this first: `read` itself does not know for whom it reads.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn cursor(&self, log: LogId, reader: InboxAddress) -> Result<Option<Position>, StoreError>;
+    fn reader(&self, log: LogId, inbox: InboxAddress) -> Result<Option<Reader>, StoreError>;
+
+    /// Up to where a reader has acknowledged a log; `None` where it does not read that log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn cursor(&self, log: LogId, reader: InboxAddress) -> Result<Option<Position>, StoreError> {
+        Ok(self.reader(log, reader)?.map(|reader| reader.cursor))
+    }
 
     /// A record.
     ///

@@ -42,9 +42,10 @@ pub enum Operation {
         /// The piece.
         bytes: Vec<u8>,
     },
-    /// Removes what its time or all its readers have passed (L9), at most so many entries.
+    /// Removes what its time or all its readers have passed (L9), and forgets envelope ids after 30 days (E4); at most so
+    /// many in one go. Where as many went, there may be more.
     Sweep {
-        /// How many at the most.
+        /// How many at the most, of entries and of forgotten ids together.
         most: usize,
     },
 }
@@ -171,9 +172,9 @@ pub enum Outcome {
         /// Of so many.
         size: u64,
     },
-    /// So many entries went.
+    /// So many entries and remembered ids went.
     Swept {
-        /// How many.
+        /// How many, together.
         entries: usize,
     },
     /// Nothing changed, and why.
@@ -219,8 +220,11 @@ pub enum Refusal {
 pub struct Page {
     /// The entries, in the order of their positions.
     pub entries: Vec<Delivered>,
-    /// Whether entries behind the asked position are gone: the last one that is, and the chain there (none in an
-    /// inbox). The first entry of the page, if any, comes right after it.
+    /// Whether the entry right after the asked position is gone (L9): then the last one of that gap, and the chain there
+    /// (none in an inbox). The first entry of the page, if any, comes right after it.
+    ///
+    /// A log may have several gaps, because messages go before the commits between them. A page never spans one, so
+    /// whoever reads on from the last position that it has got is told of each.
     pub trimmed: Option<(Position, Option<Chain>)>,
 }
 
@@ -246,6 +250,15 @@ pub struct Head {
     pub chain: Option<Chain>,
     /// Who reads it: the roster, sorted; of an inbox, itself.
     pub readers: Vec<InboxAddress>,
+}
+
+/// Who reads a log, how far, and up to where it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reader {
+    /// Everything at or before it was read.
+    pub cursor: Position,
+    /// The last entry that it may read, where a roster dropped it: the one that did (C6). `None`: it may read all.
+    pub until: Option<Position>,
 }
 
 /// A piece of a blob.

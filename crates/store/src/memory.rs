@@ -1,0 +1,190 @@
+//! A store that lives in memory: for the simulation and for tests. Deterministic.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sealwire_keys::blob_hash;
+use sealwire_wire::{BlobHash, InboxAddress, InstanceId, LogId, Position, Time};
+
+use crate::blob::{Held, Verdict, judge, mismatch};
+use crate::logs::{Beside, Limits, Logs, Write};
+use crate::{BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError};
+
+/// A store in memory. What was committed stays as long as the value; [`snapshot`](MemoryStore::snapshot) and
+/// [`restore`](MemoryStore::restore) stand for a disk that outlives a crash, and for a backup.
+///
+/// It never fails: a test that needs failures wraps it.
+#[derive(Debug)]
+pub struct MemoryStore {
+    /// Behind an `Arc` so that a snapshot costs nothing until the next commit, which copies. The mutex is held for a
+    /// whole commit or read, so nobody sees half a group.
+    state: Mutex<Arc<State>>,
+}
+
+/// What a [`MemoryStore`] held at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot(Arc<State>);
+
+#[derive(Clone, Debug)]
+struct State {
+    instance: InstanceId,
+    logs: Logs,
+    aside: Aside,
+    /// By row. Shared with snapshots.
+    entries: BTreeMap<u64, Arc<[u8]>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Aside {
+    records: BTreeMap<RecordKey, Record>,
+    blobs: BTreeMap<BlobHash, Blob>,
+}
+
+#[derive(Clone, Debug)]
+struct Blob {
+    size: u64,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl MemoryStore {
+    /// An empty store with an instance id, which its maker draws.
+    pub fn new(instance: InstanceId, limits: Limits) -> MemoryStore {
+        let state = State { instance, logs: Logs::new(limits), aside: Aside::default(), entries: BTreeMap::new() };
+        MemoryStore { state: Mutex::new(Arc::new(state)) }
+    }
+
+    /// All that it holds, instance id included.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(Arc::clone(&self.state()))
+    }
+
+    /// Goes back to a snapshot, instance id included. Who plays a backup calls
+    /// [`renew_instance`](MemoryStore::renew_instance) next (L11).
+    pub fn restore(&self, snapshot: &Snapshot) {
+        *self.state() = Arc::clone(&snapshot.0);
+    }
+
+    /// Gives the store another instance id, as its restoration from a backup does (L11).
+    pub fn renew_instance(&self, fresh: InstanceId) {
+        Arc::make_mut(&mut self.state()).instance = fresh;
+    }
+
+    fn state(&self) -> MutexGuard<'_, Arc<State>> {
+        self.state.lock().expect("whoever panics while holding the state has ended the test")
+    }
+}
+
+impl From<Snapshot> for MemoryStore {
+    fn from(Snapshot(state): Snapshot) -> MemoryStore {
+        MemoryStore { state: Mutex::new(state) }
+    }
+}
+
+impl Store for MemoryStore {
+    fn instance(&self) -> InstanceId {
+        self.state().instance
+    }
+
+    fn commit(&self, now: Time, operations: &[Operation]) -> Result<Vec<Outcome>, StoreError> {
+        let mut state = self.state();
+        let state = Arc::make_mut(&mut state);
+        operations.iter().map(|operation| state.apply(now, operation)).collect()
+    }
+
+    fn read(&self, log: LogId, after: Position, entries: usize, bytes: usize) -> Result<Page, StoreError> {
+        let state = self.state();
+        let plan = state.logs.page(log, after, entries, bytes);
+        let deliver = |(position, at, row)| Delivered { position, at, entry: state.entries[&row].to_vec() };
+        Ok(Page { entries: plan.entries.into_iter().map(deliver).collect(), trimmed: plan.trimmed })
+    }
+
+    fn head(&self, log: LogId) -> Result<Option<Head>, StoreError> {
+        Ok(self.state().logs.head(log))
+    }
+
+    fn reader(&self, log: LogId, inbox: InboxAddress) -> Result<Option<Reader>, StoreError> {
+        Ok(self.state().logs.reader(log, inbox))
+    }
+
+    fn record(&self, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        Ok(self.state().aside.records.get(key).cloned())
+    }
+
+    fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError> {
+        let state = self.state();
+        Ok(state.aside.blobs.get(&hash).map(|blob| blob.part(offset, most)))
+    }
+}
+
+impl State {
+    fn apply(&mut self, now: Time, operation: &Operation) -> Result<Outcome, StoreError> {
+        let mut writes = Vec::new();
+        let outcome = self.logs.apply(now, operation, &mut self.aside, &mut writes)?;
+        for write in writes {
+            self.write(write);
+        }
+        Ok(outcome)
+    }
+
+    /// The index itself survives with the state, so only what it does not hold is kept.
+    fn write(&mut self, write: Write) {
+        match write {
+            Write::PutEntry { entry, bytes } => {
+                self.entries.insert(entry.row, bytes.into());
+            }
+            Write::EmptyEntry { row } | Write::RemoveEntry { row } => {
+                self.entries.remove(&row);
+            }
+            Write::PutRecord { key, record } => {
+                self.aside.records.insert(key, record);
+            }
+            Write::RemoveRecord { key } => {
+                self.aside.records.remove(&key);
+            }
+            Write::PutLog(_)
+            | Write::PutReader { .. }
+            | Write::RemoveReader { .. }
+            | Write::PutWelcome { .. }
+            | Write::RemoveWelcome { .. }
+            | Write::OpenInbox { .. }
+            | Write::CountVersions { .. } => {}
+        }
+    }
+}
+
+impl Beside for Aside {
+    fn version(&self, key: &RecordKey) -> Result<Option<u64>, StoreError> {
+        Ok(self.records.get(key).map(|record| record.version))
+    }
+
+    fn put_blob(&mut self, hash: BlobHash, size: u64, offset: u64, bytes: &[u8]) -> Result<Outcome, StoreError> {
+        let found = self.blobs.get(&hash).map(Blob::held);
+        let (keep, skip, held) = match judge(found, size, offset, bytes.len()) {
+            Verdict::Answer(outcome) => return Ok(outcome),
+            Verdict::Write { keep, skip, held } => (keep, skip, held),
+        };
+        let blob = self.blobs.entry(hash).or_insert_with(|| Blob { size, bytes: Arc::default() });
+        blob.size = size;
+        let kept = Arc::make_mut(&mut blob.bytes);
+        kept.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+        kept.extend_from_slice(&bytes[skip..]);
+        if held == size && blob_hash(kept) != hash {
+            self.blobs.remove(&hash);
+            return Ok(mismatch(0));
+        }
+        Ok(Outcome::Stored { held, size })
+    }
+}
+
+impl Blob {
+    fn held(&self) -> Held {
+        Held { size: self.size, held: self.bytes.len() as u64 }
+    }
+
+    fn part(&self, offset: u64, most: usize) -> BlobPart {
+        let Held { size, held } = self.held();
+        let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(self.bytes.len());
+        let end = if held == size { begin.saturating_add(most).min(self.bytes.len()) } else { begin };
+        BlobPart { size, held, bytes: self.bytes[begin..end].to_vec() }
+    }
+}
