@@ -1,0 +1,24 @@
+//! The client's mind. [`Engine::handle`] takes an input, the time and a generator, and returns a [`Step`]: changes to
+//! persist, and outputs to perform once they are durable. It reads no clock, opens no socket and writes no file, so that
+//! a seed reproduces whatever happens to it.
+//!
+//! Rules that it keeps, by their numbers in the design: the outbox (L4), every envelope ends shown, duplicate, held or
+//! quarantined (L7), at least once to the device and exactly once to the person (L8), direct mode's keys (D), pinned
+//! accounts (I3, K4), presence by capability (A2), incarnations (N3), restored relays (L11).
+#![forbid(unsafe_code)]
+
+mod command;
+mod connection;
+mod contacts;
+mod engine;
+mod event;
+mod inbox;
+mod outbox;
+mod record;
+mod step;
+
+pub use command::{Command, ContactView, Refusal, Reply, To};
+pub use engine::{Engine, LoadError, Profile, Settings};
+pub use event::{Event, Incoming, LogInProblem, MessageState, QuarantineReason, RequestView, UnsentReason};
+pub use record::{Change, StoredMessage, StoredQuarantine, StoredState, Table};
+pub use step::{Input, Output, Step, Ticket};

@@ -1,0 +1,158 @@
+//! What an application can ask for.
+
+use sealwire_keys::SafetyNumber;
+use sealwire_wire::content::Part;
+use sealwire_wire::handle::Handle;
+use sealwire_wire::limits::{MESSAGE_MAX, OUTBOX_MAX};
+use sealwire_wire::{AccountId, ContentId};
+
+/// Whom a message is for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum To {
+    /// Whoever that handle is pinned to, or is found under it.
+    Handle(Handle),
+    /// A contact.
+    Account(AccountId),
+}
+
+/// What an application can ask for. Each gets one [`Reply`] or [`Refusal`], once it is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Puts a message into the outbox. The reply means: saved, a crash can't lose it.
+    Send {
+        /// Whom for.
+        to: To,
+        /// Text or bytes.
+        part: Part,
+        /// What it replies to.
+        in_reply_to: Option<ContentId>,
+    },
+    /// Finds somebody and pins who that is, without writing to them.
+    Find(Handle),
+    /// Accepts a stranger's request; from now on they get receipts, and presence if it is on.
+    Accept(AccountId),
+    /// Drops what somebody sends from now on. They learn nothing of it.
+    Block(AccountId),
+    /// Takes a block back.
+    Unblock(AccountId),
+    /// Marks that the safety numbers were compared, or takes the mark back.
+    SetVerified(AccountId, bool),
+    /// Decides about a handle that now belongs to another account: write to that one, or stay with the old one.
+    Decide {
+        /// Which handle.
+        handle: Handle,
+        /// Whether to adopt the new account.
+        adopt: bool,
+    },
+    /// Marks messages of a contact as read by the person, which sends receipts.
+    MarkRead(Vec<(AccountId, ContentId)>),
+    /// The application has processed incoming messages up to this number; they are not replayed at the next start.
+    Shown(u64),
+    /// Whether contacts may see when this device is connected.
+    SetPresence(bool),
+    /// Asks for a handle: at the beginning, and again where the first was taken.
+    Register {
+        /// Which one.
+        handle: Handle,
+        /// For relays that want one.
+        invite: String,
+    },
+    /// "This device is the real one": makes new direct keys though the last ones are younger than a day (N3).
+    Reclaim,
+    /// "I know that the relay's key changed": pins the new one.
+    TrustRelay,
+    /// Connects again after [`crate::Event::Replaced`].
+    Reconnect,
+    /// Ends the account. Nothing can be sent by it or to it afterwards.
+    Retire,
+    /// Lists the contacts.
+    Contacts,
+}
+
+/// What became of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// It is done, durably.
+    Done,
+    /// The message is in the outbox under this number.
+    Queued(u64),
+    /// Who was found.
+    Found(ContactView),
+    /// All contacts, by handle.
+    Contacts(Vec<ContactView>),
+}
+
+/// A contact as an application sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContactView {
+    /// Who.
+    pub account: AccountId,
+    /// The handle, as the relay told it; `None` where it told none.
+    pub handle: Option<Handle>,
+    /// Whether their request was accepted, or this side wrote first.
+    pub accepted: bool,
+    /// Whether what they send is dropped.
+    pub blocked: bool,
+    /// Whether the numbers were compared.
+    pub verified: bool,
+    /// Whether their devices changed since the numbers were compared. The numbers are the same.
+    pub changed_since_verified: bool,
+    /// Whether their handle now belongs to another account: sending waits for [`Command::Decide`] if verified.
+    pub handle_moved: bool,
+    /// Whether the account was ended by its owner.
+    pub retired: bool,
+    /// Whether they are connected, where they let this side know.
+    pub online: Option<bool>,
+    /// To compare with them.
+    pub safety_number: SafetyNumber,
+}
+
+/// Why a command was refused. Nothing changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A handle of another relay.
+    #[error("{0} is at another relay; this account can write to people at {1}")]
+    OtherRelay(Handle, String),
+    /// Larger than a message.
+    #[error("the message has {0} bytes; with its padding at most {MESSAGE_MAX} fit. Larger things will be attachments")]
+    TooLarge(usize),
+    /// A part that applications do not send.
+    #[error("only text and bytes can be sent")]
+    NotSendable,
+    /// Too much waits already.
+    #[error("{OUTBOX_MAX} messages wait to be sent; connect first")]
+    OutboxFull,
+    /// Nobody of that account is known here.
+    #[error("no such contact")]
+    UnknownContact,
+    /// No contact under that handle, and the relay found none.
+    #[error("nobody is called {0} there")]
+    NotFound(Handle),
+    /// What the relay handed out does not verify.
+    #[error("the relay's answer about {0} does not verify; nothing was taken from it")]
+    BadAnswer(Handle),
+    /// The contact is blocked.
+    #[error("this contact is blocked; unblock it to write to it")]
+    Blocked,
+    /// The handle belongs to another account than the verified one.
+    #[error("{0} now belongs to another account than the one you verified; compare numbers, then decide")]
+    IdentityChanged(Handle),
+    /// The contact's account was ended.
+    #[error("this account was ended by its owner")]
+    ContactRetired,
+    /// The own account was ended.
+    #[error("your account was ended")]
+    Retired,
+    /// Not connected, and this needs the relay.
+    #[error("not connected to the relay")]
+    Offline,
+    /// Nothing is to be decided.
+    #[error("there is nothing to decide")]
+    NothingToDecide,
+    /// The account has a handle already.
+    #[error("this account is registered already")]
+    Registered,
+    /// More contacts than the limit.
+    #[error("too many contacts")]
+    TooManyContacts,
+}

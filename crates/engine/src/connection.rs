@@ -1,0 +1,556 @@
+//! The connection: hello, log-in (N1), registration, restored stores (D3, N3), restored relays (L11), and when to try
+//! again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealwire_keys::{AccountLog, Change as AccountChange, LogInToBeSigned, SignedEntry, sign_entry};
+use sealwire_wire::frame::{Failed, FromRelay, Hello, LoggedIn, LookupBy, RequestId, ToRelay};
+use sealwire_wire::handle::Handle;
+use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, SILENCE_MS};
+use sealwire_wire::{AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, LogId, Position, PresenceToken, Time};
+
+use crate::command::{Refusal, Reply};
+use crate::engine::Engine;
+use crate::event::{Event, LogInProblem};
+use crate::record::{self, Change, Table};
+use crate::step::{Output, Ticket, Turn};
+
+/// The first wait before connecting again, in milliseconds; it doubles up to [`BACKOFF_MAX_MS`].
+const BACKOFF_MS: u64 = 250;
+/// The longest wait before connecting again: a minute.
+const BACKOFF_MAX_MS: u64 = 60_000;
+
+/// The state of the connection. Nothing of it outlives the process.
+#[derive(Default)]
+pub(crate) struct Link {
+    pub(crate) stage: Stage,
+    /// When the stage began.
+    since: Time,
+    /// Connections in a row that did not get to `Active`.
+    failures: u32,
+    /// A wait that the relay asked for.
+    asked_wait_ms: u64,
+    next_request: RequestId,
+    pub(crate) asked: BTreeMap<RequestId, Asked>,
+    /// Contacts that were looked up on this connection: their keys and inboxes are fresh.
+    pub(crate) refreshed: BTreeSet<AccountId>,
+    /// Envelopes that wait for an answer, and since when.
+    pub(crate) in_flight: BTreeMap<EnvelopeId, Time>,
+    pub(crate) in_flight_max: usize,
+    /// The relay asked to wait until then.
+    pub(crate) paused_until: Option<Time>,
+    /// The last position that came on this connection.
+    pub(crate) delivered_upto: Position,
+    /// Whether nothing was delivered yet on this connection.
+    pub(crate) nothing_delivered: bool,
+    /// Whether more had come than can be held: the rest is fetched again on the next connection.
+    pub(crate) overflowed: bool,
+    pub(crate) online: BTreeSet<PresenceToken>,
+    /// Contacts who were told on this connection that they sealed to a replaced key.
+    pub(crate) told: BTreeSet<AccountId>,
+}
+
+/// How far the connection is.
+#[derive(Default, PartialEq, Eq, Debug, Clone, Copy)]
+pub(crate) enum Stage {
+    /// Not connected, and to be tried at that time.
+    #[default]
+    Fresh,
+    /// Not connected; tried again at that time, or only when asked.
+    Down(Option<Time>),
+    /// `Connect` was put out.
+    Opening,
+    /// Waits for `Hello`.
+    Greeting(Option<[u8; 32]>),
+    /// Waits for `LoggedIn`.
+    LoggingIn,
+    /// Logged in without an account.
+    Unregistered,
+    /// Logged in with an older store than last time (N3).
+    Restored,
+    /// Logged in.
+    Active,
+}
+
+/// What a request was for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    Register,
+    /// An entry of the own log, and who waits for it.
+    Publish(SignedEntry, Option<Ticket>),
+    /// The own log, as the relay has it.
+    OwnLog,
+    /// Somebody by handle, and who waits.
+    Handle(Handle, Vec<Ticket>),
+    /// A contact.
+    Account(AccountId),
+    /// Whoever sent a held envelope.
+    Hint(DeviceHint),
+}
+
+impl Link {
+    pub(crate) fn is_active(&self) -> bool {
+        self.stage == Stage::Active
+    }
+
+    pub(crate) fn is_asked(&self, what: &Asked) -> bool {
+        self.asked.values().any(|asked| asked == what)
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Time> {
+        let oldest = self.in_flight.values().min().map(|since| since.plus(SILENCE_MS));
+        match self.stage {
+            Stage::Fresh => Some(Time(0)),
+            Stage::Down(again_at) => again_at,
+            Stage::Active => [oldest, self.paused_until].into_iter().flatten().min(),
+            Stage::Restored => None,
+            Stage::Unregistered if self.asked.is_empty() => None,
+            _ => Some(self.since.plus(LOG_IN_DEADLINE_MS)),
+        }
+    }
+
+    fn enter(&mut self, stage: Stage, now: Time) {
+        self.stage = stage;
+        self.since = now;
+    }
+}
+
+impl Engine {
+    /// Sends a request and remembers what it was for.
+    pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, asked: Asked, frame: impl FnOnce(RequestId) -> ToRelay) {
+        self.link.next_request += 1;
+        let request = self.link.next_request;
+        self.link.asked.insert(request, asked);
+        turn.send(frame(request));
+    }
+
+    pub(crate) fn connected(&mut self, turn: &mut Turn<'_>, binding: Option<[u8; 32]>) {
+        self.link.enter(Stage::Greeting(binding), turn.now);
+    }
+
+    pub(crate) fn disconnected(&mut self, turn: &mut Turn<'_>) {
+        let stays_away = matches!(self.link.stage, Stage::Down(None));
+        let failures = if self.link.is_active() { 0 } else { self.link.failures.saturating_add(1) };
+        let wait = BACKOFF_MS.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX_MS).max(self.link.asked_wait_ms);
+        let jittered = wait / 2 + u64::from(turn.rng.next_u32()) % (wait / 2 + 1);
+        let again_at = (!stays_away).then(|| turn.now.plus(jittered));
+        for asked in std::mem::take(&mut self.link.asked).into_values() {
+            match asked {
+                Asked::Handle(_, tickets) => {
+                    tickets.into_iter().for_each(|ticket| turn.reply(ticket, Err(Refusal::Offline)));
+                }
+                Asked::Publish(_, Some(ticket)) => turn.reply(ticket, Err(Refusal::Offline)),
+                _ => {}
+            }
+        }
+        self.link = Link { failures, ..Link::default() };
+        self.link.enter(Stage::Down(again_at), turn.now);
+        self.unsent = self.outgoing.iter().filter(|(_, o)| o.waits_for_relay()).map(|(number, _)| *number).collect();
+        turn.event(Event::Disconnected { again_at });
+    }
+
+    pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
+        match self.link.stage {
+            Stage::Fresh => self.connect(turn),
+            Stage::Down(Some(at)) if turn.now >= at => self.connect(turn),
+            Stage::Down(_) | Stage::Restored => {}
+            Stage::Unregistered if self.link.asked.is_empty() => {}
+            Stage::Active => {
+                let unanswered = self.link.in_flight.values().any(|since| turn.now.since(*since) >= SILENCE_MS);
+                if unanswered {
+                    self.hang_up(turn);
+                }
+                if self.link.paused_until.is_some_and(|until| turn.now >= until) {
+                    self.link.paused_until = None;
+                    self.ask_for_held(turn);
+                }
+            }
+            _ if turn.now.since(self.link.since) >= LOG_IN_DEADLINE_MS => self.hang_up(turn),
+            _ => {}
+        }
+    }
+
+    /// Closes the connection, to begin again on a new one.
+    pub(crate) fn hang_up(&mut self, turn: &mut Turn<'_>) {
+        turn.step.outputs.push(Output::Disconnect);
+        self.link.enter(Stage::Opening, turn.now);
+    }
+
+    pub(crate) fn reconnect(&mut self, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        if matches!(self.link.stage, Stage::Down(_)) {
+            self.connect(turn);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn connect(&mut self, turn: &mut Turn<'_>) {
+        self.link.enter(Stage::Opening, turn.now);
+        turn.step.outputs.push(Output::Connect);
+    }
+
+    pub(crate) fn frame(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) {
+        let Ok(frame) = FromRelay::decode(bytes) else {
+            // A newer relay may say what this version does not know; a broken one gains nothing.
+            return;
+        };
+        match (frame, self.link.stage) {
+            (FromRelay::Hello(hello), Stage::Greeting(binding)) => self.hello(turn, hello, binding),
+            (FromRelay::LoggedIn(answer), Stage::LoggingIn) => self.logged_in(turn, answer),
+            (FromRelay::Failed(failed), _) => self.failed(turn, failed),
+            (FromRelay::Done { request }, _) => self.done(turn, request),
+            (FromRelay::Found { request, handle, entries, devices }, _) => {
+                if let Some(asked) = self.link.asked.remove(&request) {
+                    self.found(turn, asked, handle, entries, devices);
+                }
+            }
+            (FromRelay::Deliver { log, entries }, Stage::Active) if log == LogId::Inbox(self.own.inbox) => {
+                self.deliver(turn, entries);
+            }
+            (FromRelay::Trimmed { log, position, .. }, Stage::Active) if log == LogId::Inbox(self.own.inbox) => {
+                self.link.delivered_upto = self.link.delivered_upto.max(position);
+            }
+            (FromRelay::Accepted { envelope, position: _ }, Stage::Active) => self.accepted(turn, envelope),
+            (FromRelay::Presence { token, online }, Stage::Active) => self.presence(turn, token, online),
+            _ => {}
+        }
+    }
+
+    fn hello(&mut self, turn: &mut Turn<'_>, hello: Hello, binding: Option<[u8; 32]>) {
+        if hello.relay_name != self.own.relay_name {
+            return self.stay_away(turn, LogInProblem::OtherRelay { found: hello.relay_name });
+        }
+        if self.own.relay_key.is_some_and(|pinned| pinned != hello.relay_key) {
+            return self.stay_away(turn, LogInProblem::RelayKeyChanged);
+        }
+        if !hello.features.iter().any(|feature| feature == "inbox") {
+            return self.stay_away(turn, LogInProblem::Unsuitable);
+        }
+        let restored_relay = self.own.instance.is_some_and(|known| known != hello.instance);
+        self.own.relay_key = Some(hello.relay_key);
+        self.own.instance = Some(hello.instance);
+        self.save_own(turn);
+        if restored_relay {
+            self.relay_was_restored(turn);
+        }
+        self.link.in_flight_max = hello.limits.appends_in_flight.clamp(1, APPENDS_IN_FLIGHT_MAX) as usize;
+        self.log_in(turn, &hello, binding);
+    }
+
+    /// N1. The new pending incarnation is durable before the frame leaves (N3).
+    fn log_in(&mut self, turn: &mut Turn<'_>, hello: &Hello, binding: Option<[u8; 32]>) {
+        self.incarnation.pending = Incarnation(turn.random());
+        turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
+        let binding = binding.map_or(Vec::new(), |binding| binding.to_vec());
+        let signed = LogInToBeSigned::new(
+            &self.own.relay_name,
+            hello.relay_key,
+            hello.challenge,
+            self.secrets.device_id(),
+            self.incarnation.committed,
+            self.incarnation.pending,
+            "",
+            &binding,
+        );
+        turn.send(ToRelay::LogIn {
+            device_key: self.secrets.key().to_bytes(),
+            incarnation: self.incarnation.committed,
+            pending: self.incarnation.pending,
+            binding,
+            signature: self.secrets.sign(&signed.encode()),
+        });
+        self.link.enter(Stage::LoggingIn, turn.now);
+    }
+
+    fn logged_in(&mut self, turn: &mut Turn<'_>, answer: LoggedIn) {
+        match answer {
+            LoggedIn::Unregistered => {
+                self.link.enter(Stage::Unregistered, turn.now);
+                self.register(turn);
+            }
+            LoggedIn::Registered { account, inbox, .. } if account != self.log.id() || inbox != self.own.inbox => {
+                self.stay_away(turn, LogInProblem::Unsuitable);
+            }
+            LoggedIn::Registered { restored: true, account_head, .. } => {
+                self.link.enter(Stage::Restored, turn.now);
+                self.restored(turn, account_head, false);
+            }
+            LoggedIn::Registered { read_upto, account_entries, account_head, .. } => {
+                self.activate(turn, read_upto);
+                self.publish_missing(turn, account_entries, account_head);
+            }
+        }
+    }
+
+    /// From here on the log-in counts: the pending incarnation is the committed one.
+    fn activate(&mut self, turn: &mut Turn<'_>, read_upto: Position) {
+        self.incarnation.committed = self.incarnation.pending;
+        turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
+        self.link.enter(Stage::Active, turn.now);
+        self.link.delivered_upto = read_upto.max(self.progress.cursor);
+        self.link.nothing_delivered = true;
+        if !self.own.registered {
+            self.own.registered = true;
+            self.save_own(turn);
+            turn.event(Event::Registered { handle: self.own.handle.clone(), account: self.log.id() });
+        }
+        turn.event(Event::Connected);
+        turn.send(ToRelay::SetPresence { token: self.own.presence });
+        self.watch(turn);
+        turn.send(ToRelay::Ack { log: LogId::Inbox(self.own.inbox), upto: self.progress.cursor });
+        self.forget_old(turn);
+        self.ask_for_held(turn);
+        self.refresh_undelivered(turn);
+    }
+
+    fn register(&mut self, turn: &mut Turn<'_>) {
+        let handle = self.own.handle.name.as_str().to_owned();
+        let genesis = self.log.entries()[0].0.clone();
+        let (inbox, invite) = (self.own.inbox, self.own.invite.clone());
+        self.ask(turn, Asked::Register, |request| ToRelay::Register { request, handle, genesis, inbox, invite });
+    }
+
+    pub(crate) fn register_as(&mut self, turn: &mut Turn<'_>, handle: Handle, invite: String) -> Result<Reply, Refusal> {
+        if self.own.registered {
+            return Err(Refusal::Registered);
+        }
+        if handle.host != self.own.relay_name {
+            return Err(Refusal::OtherRelay(handle, self.own.relay_name.clone()));
+        }
+        self.own.handle = handle;
+        self.own.invite = invite;
+        self.save_own(turn);
+        if self.link.stage == Stage::Unregistered && self.link.asked.is_empty() {
+            self.register(turn);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// N3: this store is older than its last log-in. New direct keys make every replay void (D3); not automatically
+    /// more than once a day, since two copies of one store would take turns.
+    fn restored(&mut self, turn: &mut Turn<'_>, relay_head: [u8; 32], reclaimed: bool) {
+        if let Some(entry) = self.own.publishing.clone() {
+            // Made before a crash; the relay may have it already, and then says Done.
+            return self.publish(turn, entry, None);
+        }
+        if relay_head != self.log.head() {
+            let account = self.log.id();
+            return self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+        }
+        let rotated_lately = self.log.rotated_at().is_some_and(|at| turn.now.since(at) < DAY_MS);
+        if rotated_lately && !reclaimed {
+            return turn.event(Event::StoreConflict);
+        }
+        let next = self.secrets.with_new_direct_keys(turn.rng);
+        let change = AccountChange::RotateDevice { device: next.device_id(), direct: next.card().direct };
+        turn.step.changes.push(Change::Put {
+            table: Table::Own,
+            key: record::NEXT_SECRETS.to_vec(),
+            value: next.to_record(),
+        });
+        self.next_secrets = Some(next);
+        self.publish_change(turn, change, None);
+    }
+
+    pub(crate) fn reclaim(&mut self, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        if self.link.stage != Stage::Restored {
+            return Err(Refusal::NothingToDecide);
+        }
+        let head = self.log.head();
+        self.restored(turn, head, true);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn retire(&mut self, turn: &mut Turn<'_>, ticket: Ticket) {
+        if !self.link.is_active() || self.own.publishing.is_some() {
+            return turn.reply(ticket, Err(Refusal::Offline));
+        }
+        if self.log.is_retired() {
+            return turn.reply(ticket, Err(Refusal::Retired));
+        }
+        self.publish_change(turn, AccountChange::Retire, Some(ticket));
+    }
+
+    fn publish_change(&mut self, turn: &mut Turn<'_>, change: AccountChange, ticket: Option<Ticket>) {
+        let entry = self.log.next(turn.now, change, self.secrets.device_id());
+        let signed = sign_entry(&entry, |bytes| self.secrets.sign(bytes));
+        self.own.publishing = Some(signed.clone());
+        self.save_own(turn);
+        self.publish(turn, signed, ticket);
+    }
+
+    fn publish(&mut self, turn: &mut Turn<'_>, signed: SignedEntry, ticket: Option<Ticket>) {
+        let entry = signed.0.clone();
+        self.ask(turn, Asked::Publish(signed, ticket), |request| ToRelay::Publish { request, entry });
+    }
+
+    /// L11: a relay that was restored from a backup gets what it lost of the own log; an unconfirmed entry goes again.
+    fn publish_missing(&mut self, turn: &mut Turn<'_>, account_entries: u64, account_head: [u8; 32]) {
+        let known = self.log.entries().iter().position(|entry| entry.hash() == account_head);
+        match known {
+            Some(index) => {
+                let missing = self.log.entries()[index + 1..].to_vec();
+                let unconfirmed = self.own.publishing.clone();
+                missing.into_iter().chain(unconfirmed).for_each(|entry| self.publish(turn, entry, None));
+            }
+            None if account_entries > self.log.entries().len() as u64 => {
+                let account = self.log.id();
+                self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+            }
+            None => turn.event(Event::BadAnswer { account: Some(self.log.id()) }),
+        }
+    }
+
+    fn relay_was_restored(&mut self, turn: &mut Turn<'_>) {
+        // Its inbox may have fewer entries than were read: positions begin again where it stands.
+        self.progress.cursor = Position::START;
+        self.save_progress(turn);
+        self.repeat_accepted(turn);
+        turn.event(Event::RelayRestored);
+    }
+
+    fn done(&mut self, turn: &mut Turn<'_>, request: RequestId) {
+        match self.link.asked.remove(&request) {
+            Some(Asked::Register) => {
+                self.activate(turn, Position::START);
+                let genesis = self.log.entries()[0].hash();
+                self.publish_missing(turn, 1, genesis);
+            }
+            Some(Asked::Publish(entry, ticket)) => {
+                self.published(turn, entry);
+                if let Some(ticket) = ticket {
+                    turn.reply(ticket, Ok(Reply::Done));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn published(&mut self, turn: &mut Turn<'_>, entry: SignedEntry) {
+        if self.own.publishing.as_ref() != Some(&entry) {
+            return;
+        }
+        self.own.publishing = None;
+        if self.log.append(entry).is_err() {
+            return turn.event(Event::BadAnswer { account: Some(self.log.id()) });
+        }
+        self.save_own(turn);
+        if let Some(next) = self.next_secrets.take() {
+            self.adopt_secrets(turn, next);
+        }
+    }
+
+    /// The new direct keys are public: they are the ones from now on, and what was sealed to the old ones is refused.
+    fn adopt_secrets(&mut self, turn: &mut Turn<'_>, next: sealwire_session::DeviceSecrets) {
+        turn.step.changes.push(Change::Put {
+            table: Table::Own,
+            key: record::SECRETS.to_vec(),
+            value: next.to_record(),
+        });
+        turn.delete(Table::Own, record::NEXT_SECRETS);
+        self.secrets = next;
+        self.sessions.clear();
+        self.sending.clear();
+        for commitment in std::mem::take(&mut self.channels).into_keys() {
+            turn.delete(Table::Channel, commitment.0);
+        }
+        self.incarnation.committed = self.incarnation.pending;
+        turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
+        turn.event(Event::StoreRestored);
+        self.hang_up(turn);
+    }
+
+    /// The own log as the relay has it: longer, if another copy of this store made an entry.
+    pub(crate) fn found_own_log(&mut self, turn: &mut Turn<'_>, entries: &[SignedEntry]) {
+        if self.log.advance(entries).is_err() {
+            return turn.event(Event::BadAnswer { account: Some(self.log.id()) });
+        }
+        self.save_own(turn);
+        match self.link.stage {
+            Stage::Restored => {
+                let head = self.log.head();
+                self.restored(turn, head, false);
+            }
+            _ if !self.holds_published_keys() => turn.event(Event::StoreConflict),
+            _ => {}
+        }
+    }
+
+    fn holds_published_keys(&self) -> bool {
+        self.log.device(self.secrets.device_id()).is_some_and(|card| card.direct == self.secrets.card().direct)
+    }
+
+    fn failed(&mut self, turn: &mut Turn<'_>, failed: Failed) {
+        if let Some(envelope) = failed.envelope {
+            return self.append_failed(turn, envelope, &failed);
+        }
+        match self.link.asked.remove(&failed.request) {
+            Some(asked) => self.request_failed(turn, asked, failed),
+            None => self.connection_failed(turn, failed),
+        }
+    }
+
+    fn request_failed(&mut self, turn: &mut Turn<'_>, asked: Asked, failed: Failed) {
+        match asked {
+            Asked::Register => {
+                turn.event(Event::RegistrationRefused { handle: self.own.handle.clone(), code: failed.code });
+            }
+            Asked::Publish(_, ticket) => {
+                self.publish_failed(turn, &failed);
+                if let Some(ticket) = ticket {
+                    turn.reply(ticket, Err(Refusal::Offline));
+                }
+            }
+            Asked::OwnLog => turn.event(Event::Refused { code: failed.code, text: failed.text }),
+            asked => self.lookup_failed(turn, asked, &failed),
+        }
+    }
+
+    fn publish_failed(&mut self, turn: &mut Turn<'_>, failed: &Failed) {
+        if failed.code == Code::HeadMoved {
+            // Another copy of this store was quicker. What was prepared builds on an old head: drop it, read, decide.
+            self.own.publishing = None;
+            self.next_secrets = None;
+            turn.delete(Table::Own, record::NEXT_SECRETS);
+            self.save_own(turn);
+            let account = self.log.id();
+            self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+        } else {
+            turn.event(Event::Refused { code: failed.code, text: failed.text.clone() });
+        }
+    }
+
+    fn connection_failed(&mut self, turn: &mut Turn<'_>, failed: Failed) {
+        self.link.asked_wait_ms = failed.retry_after_ms.min(BACKOFF_MAX_MS);
+        match (failed.code, failed.code.disposition()) {
+            (Code::Replaced, _) => {
+                turn.event(Event::Replaced);
+                self.link.enter(Stage::Down(None), turn.now);
+                turn.step.outputs.push(Output::Disconnect);
+            }
+            (Code::BadSignature | Code::BindingRequired, _) => {
+                self.stay_away(turn, LogInProblem::Refused(failed.code, failed.text));
+            }
+            (_, Disposition::GoesOn) => turn.event(Event::Refused { code: failed.code, text: failed.text }),
+            // The relay closes; `Disconnected` follows.
+            _ => {}
+        }
+    }
+
+    /// Nothing that a repetition would mend.
+    fn stay_away(&mut self, turn: &mut Turn<'_>, problem: LogInProblem) {
+        turn.event(Event::LogIn(problem));
+        self.link.enter(Stage::Down(None), turn.now);
+        turn.step.outputs.push(Output::Disconnect);
+    }
+
+    pub(crate) fn trust_relay(&mut self, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
+        self.own.relay_key = None;
+        self.save_own(turn);
+        self.reconnect(turn)
+    }
+
+    /// The log that a relay handed out, verified.
+    pub(crate) fn verify_log(entries: Vec<Vec<u8>>) -> Option<AccountLog> {
+        AccountLog::verify(entries.into_iter().map(SignedEntry)).ok()
+    }
+}

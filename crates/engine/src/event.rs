@@ -1,0 +1,217 @@
+//! What an application is told.
+
+use sealwire_keys::SafetyNumber;
+use sealwire_wire::content::Content;
+use sealwire_wire::handle::Handle;
+use sealwire_wire::{AccountId, Code, ContentId, EnvelopeId, Time};
+
+/// The states of an outgoing message (L8). They only go forward, but for `Unsent`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum MessageState {
+    /// Saved here.
+    Queued = 1,
+    /// Durable at the relay.
+    Accepted = 2,
+    /// Durable on a device of its receiver, by a sealed receipt.
+    Delivered = 3,
+    /// Seen by its receiver, by a sealed receipt.
+    Read = 4,
+    /// It will not be sent.
+    Unsent = 5,
+}
+
+/// Why a message will not be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum UnsentReason {
+    /// Nobody has that handle.
+    NotFound,
+    /// The account was ended.
+    Retired,
+    /// The contact has no device that this one can write to.
+    NoCommonMode,
+    /// The relay refused it for good.
+    Refused(Code),
+    /// The relay's answer about the receiver does not verify.
+    BadAnswer,
+}
+
+/// An incoming message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Incoming {
+    /// Grows with each message; for [`crate::Command::Shown`].
+    pub number: u64,
+    /// Whose.
+    pub from: AccountId,
+    /// Their handle, as the relay told it.
+    pub handle: Option<Handle>,
+    /// The same whatever envelope carried it.
+    pub id: ContentId,
+    /// What it says.
+    pub content: Content,
+    /// When the relay accepted it, by its clock.
+    pub at: Time,
+}
+
+/// A stranger's request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestView {
+    /// Their first message, or a later one that waits too.
+    pub message: Incoming,
+    /// To compare.
+    pub safety_number: SafetyNumber,
+}
+
+/// Why an envelope was quarantined (L7). Its id, the reason and a hash are kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum QuarantineReason {
+    /// Not an entry, or not a direct-mode envelope.
+    Malformed = 1,
+    /// Of a kind that this version cannot read.
+    Unsupported = 2,
+    /// Its sender is not known to the relay.
+    UnknownSender = 3,
+    /// What the relay says of its sender does not verify.
+    BadSender = 4,
+    /// Sealed to or with a key that is not in force (D3).
+    OtherKey = 5,
+    /// The tag does not verify.
+    Rejected = 6,
+    /// Authentic, but not content.
+    BadContent = 7,
+    /// Its sender is blocked.
+    Blocked = 8,
+    /// A stranger who has too much waiting, or sent what only contacts may.
+    NotAccepted = 9,
+}
+
+/// Why logging in does not go on by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LogInProblem {
+    /// The relay calls itself otherwise than the client is configured.
+    OtherRelay {
+        /// What it calls itself.
+        found: String,
+    },
+    /// The relay's key is not the pinned one.
+    RelayKeyChanged,
+    /// The relay has no inboxes, or speaks another protocol.
+    Unsuitable,
+    /// The relay refused.
+    Refused(Code, String),
+}
+
+/// What an application is told. Each comes after what it tells of is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Logged in; what waited is on its way.
+    Connected,
+    /// The connection is gone; it will be tried again at this time, or not by itself.
+    Disconnected {
+        /// When.
+        again_at: Option<Time>,
+    },
+    /// The account exists at the relay.
+    Registered {
+        /// Its name.
+        handle: Handle,
+        /// Its id.
+        account: AccountId,
+    },
+    /// The relay did not take the handle; choose another.
+    RegistrationRefused {
+        /// Which one.
+        handle: Handle,
+        /// Why.
+        code: Code,
+    },
+    /// A message came.
+    Message(Incoming),
+    /// Somebody unknown wrote. They learn nothing until accepted.
+    Request(RequestView),
+    /// An outgoing message got further.
+    State {
+        /// Its number.
+        number: u64,
+        /// Whom it is for, where that is known.
+        to: Option<AccountId>,
+        /// Where it is now.
+        state: MessageState,
+        /// Why, if it will not be sent.
+        reason: Option<UnsentReason>,
+    },
+    /// A contact was found and pinned.
+    ContactAdded {
+        /// Who.
+        account: AccountId,
+        /// Under which handle.
+        handle: Option<Handle>,
+    },
+    /// A contact ended their account.
+    ContactRetired {
+        /// Who.
+        account: AccountId,
+    },
+    /// A contact's devices or keys changed, by their own signature. The safety number is the same.
+    ContactChanged {
+        /// Who.
+        account: AccountId,
+        /// Whether the numbers had been compared.
+        verified: bool,
+    },
+    /// A handle belongs to another account now.
+    IdentityChanged {
+        /// Which handle.
+        handle: Handle,
+        /// The account that was pinned.
+        from: AccountId,
+        /// The one that the relay names now.
+        to: AccountId,
+        /// Whether sending waits for a decision, because the old one was verified.
+        blocks: bool,
+    },
+    /// What the relay hands out about an account contradicts what is pinned, or does not verify. It was ignored.
+    BadAnswer {
+        /// Which account, where one is pinned.
+        account: Option<AccountId>,
+    },
+    /// A contact who lets this side know is connected, or not any more. The relay says so; nothing proves it.
+    Presence {
+        /// Who.
+        account: AccountId,
+        /// Whether connected.
+        online: bool,
+    },
+    /// Messages of a contact are missing before one that came.
+    Gap {
+        /// Whose.
+        account: AccountId,
+        /// How many.
+        missing: u32,
+    },
+    /// An envelope was rejected. Nothing of it was shown, and nothing else changed.
+    Quarantined {
+        /// Which one, where it has an id.
+        envelope: Option<EnvelopeId>,
+        /// Why.
+        reason: QuarantineReason,
+    },
+    /// This device's store was older than its last log-in. It made new direct keys and goes on.
+    StoreRestored,
+    /// Another copy of this device's store seems to be in use: sending waits for [`crate::Command::Reclaim`].
+    StoreConflict,
+    /// The relay was restored from a backup; what it may have lost is sent again.
+    RelayRestored,
+    /// Another connection of this device took over; this one stays away.
+    Replaced,
+    /// Logging in needs a person.
+    LogIn(LogInProblem),
+    /// The relay refused something, with a sentence for people.
+    Refused {
+        /// Why.
+        code: Code,
+        /// What the relay says of it.
+        text: String,
+    },
+}

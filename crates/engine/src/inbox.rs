@@ -1,0 +1,323 @@
+//! The inbox: every envelope ends shown, duplicate, held or quarantined (L7), each moves the cursor, and after a
+//! rejection nothing else differs.
+
+use sealwire_keys::{blob_hash, content_id, one_to_one};
+use sealwire_session::ReplayWindow;
+use sealwire_session::direct::{Header, OpenError};
+use sealwire_wire::content::{Content, Part, Status};
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::{Delivered, ToRelay};
+use sealwire_wire::limits::{HELD_MAX, REQUEST_MESSAGES_MAX};
+use sealwire_wire::{AccountId, ContentId, DeviceHint, EnvelopeId, LogId, Position, Time};
+use sealwire_keys::SafetyNumber;
+
+use crate::contacts::Standing;
+use crate::engine::{Channel, Engine};
+use crate::event::{Event, Incoming, QuarantineReason, RequestView};
+use crate::record::{self, HeldRecord, MessageRecord, QuarantineRecord, Table, Text, UnshownRecord};
+use crate::step::Turn;
+
+/// How an attempt to open an envelope ended.
+enum Opening {
+    /// It is done with: shown, a duplicate, or quarantined.
+    Done,
+    /// Its sender's keys have to be looked up first.
+    NeedsSender,
+}
+
+impl Engine {
+    /// Entries of the own inbox, in order.
+    pub(crate) fn deliver(&mut self, turn: &mut Turn<'_>, entries: Vec<Delivered>) {
+        for delivered in entries {
+            if !self.take_delivered(turn, delivered) {
+                break;
+            }
+        }
+        self.save_progress(turn);
+        turn.send(ToRelay::Ack { log: LogId::Inbox(self.own.inbox), upto: self.progress.cursor });
+    }
+
+    /// Whether to go on with the next one.
+    fn take_delivered(&mut self, turn: &mut Turn<'_>, delivered: Delivered) -> bool {
+        let position = delivered.position;
+        if position <= self.progress.cursor || self.link.overflowed {
+            return true;
+        }
+        // Positions are gapless; a relay says so when entries are gone. Otherwise a frame was lost on the way: fetch
+        // again. What comes first on a connection is taken as it is, so that a relay cannot make this go on forever.
+        if position > self.link.delivered_upto.next() && !self.link.nothing_delivered {
+            self.hang_up(turn);
+            return false;
+        }
+        if self.held.len() >= HELD_MAX {
+            self.link.overflowed = true;
+            return false;
+        }
+        self.link.nothing_delivered = false;
+        self.link.delivered_upto = position;
+        self.receive(turn, position, delivered.at, &delivered.entry);
+        self.progress.cursor = position;
+        true
+    }
+
+    fn receive(&mut self, turn: &mut Turn<'_>, position: Position, at: Time, bytes: &[u8]) {
+        let (envelope, body) = match Entry::decode(bytes) {
+            Ok(Entry { kind: EntryKind::Direct, envelope, body: Body::Inline(body), .. }) => (envelope, body),
+            Ok(other) => {
+                return self.quarantine(turn, position, Some(other.envelope), QuarantineReason::Unsupported, bytes);
+            }
+            Err(_) => return self.quarantine(turn, position, None, QuarantineReason::Malformed, bytes),
+        };
+        let Ok(header) = Header::parse(&body) else {
+            return self.quarantine(turn, position, Some(envelope), QuarantineReason::Malformed, bytes);
+        };
+        // Behind one that is held, so that a sender's messages stay in order.
+        let waits_behind = self.held.values().any(|held| held.hint == header.sender);
+        if waits_behind {
+            return self.hold(turn, position, at, header.sender, bytes);
+        }
+        let opening = match self.account_of(header.sender) {
+            Some(account) => self.open(turn, account, position, at, envelope, &header, bytes, &body, false),
+            None => Opening::NeedsSender,
+        };
+        if let Opening::NeedsSender = opening {
+            self.hold(turn, position, at, header.sender, bytes);
+            self.ask_for_sender(turn, header.sender);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an envelope, parsed; each part has a type of its own")]
+    fn open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account: AccountId,
+        position: Position,
+        at: Time,
+        envelope: EnvelopeId,
+        header: &Header,
+        entry: &[u8],
+        body: &[u8],
+        fresh: bool,
+    ) -> Opening {
+        let commitment = header.commitment;
+        let known = self.sessions.contains_key(&commitment) || self.derive_receiving(account, commitment);
+        if !known && !fresh {
+            return Opening::NeedsSender;
+        }
+        if let Err(reason) = self.try_open(turn, account, at, envelope, header, body) {
+            self.quarantine(turn, position, Some(envelope), reason, entry);
+            if reason == QuarantineReason::OtherKey {
+                self.tell_refused(turn, account, envelope);
+            }
+        }
+        Opening::Done
+    }
+
+    /// A contact sealed to a key that this device has replaced (D3): says so, once per contact and connection, so that
+    /// what a restored store cannot open is sealed again. Strangers learn nothing.
+    fn tell_refused(&mut self, turn: &mut Turn<'_>, account: AccountId, envelope: EnvelopeId) {
+        let accepted = self.contacts.get(&account).is_some_and(|contact| contact.standing == Standing::Accepted);
+        if accepted && self.link.told.insert(account) {
+            self.enqueue_part(turn, account, Part::Refused(vec![envelope]));
+        }
+    }
+
+    /// Opens an envelope of a known sender. Nothing changes before the tag has verified and the content was read.
+    fn try_open(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account: AccountId,
+        at: Time,
+        envelope: EnvelopeId,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), QuarantineReason> {
+        let standing = self.contacts.get(&account).map(|contact| contact.standing);
+        if standing == Some(Standing::Blocked) {
+            return Err(QuarantineReason::Blocked);
+        }
+        let session = self.sessions.get(&header.commitment).ok_or(QuarantineReason::OtherKey)?;
+        let window = match self.channels.get(&header.commitment) {
+            Some(Channel::Receiving { account: owner, window }) if *owner == account => window.clone(),
+            None => ReplayWindow::default(),
+            // The key that this device itself seals with, sent back to it (HR-06), or another account's.
+            Some(_) => return Err(QuarantineReason::OtherKey),
+        };
+        if !window.is_new(header.counter) {
+            // A duplicate; nothing to show and nothing to say.
+            return Ok(());
+        }
+        let opened = session.open(envelope, body).map_err(|error| match error {
+            OpenError::Malformed => QuarantineReason::Malformed,
+            OpenError::OtherKey => QuarantineReason::OtherKey,
+            OpenError::Rejected => QuarantineReason::Rejected,
+        })?;
+        let content = Content::decode(&opened).map_err(|_| QuarantineReason::BadContent)?;
+        let gap = window.gap_before(header.counter);
+        self.take_content(turn, account, at, &opened, content)?;
+        self.mark_seen(turn, account, header, window);
+        if gap > 0 {
+            turn.event(Event::Gap { account, missing: gap });
+        }
+        Ok(())
+    }
+
+    fn mark_seen(&mut self, turn: &mut Turn<'_>, account: AccountId, header: &Header, mut window: ReplayWindow) {
+        window.mark(header.counter);
+        let channel = Channel::Receiving { account, window };
+        turn.put(Table::Channel, header.commitment.0, record::encode(&channel.to_record()));
+        self.channels.insert(header.commitment, channel);
+    }
+
+    fn take_content(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account: AccountId,
+        at: Time,
+        bytes: &[u8],
+        content: Content,
+    ) -> Result<(), QuarantineReason> {
+        let Some(contact) = self.contacts.get_mut(&account) else { return Err(QuarantineReason::UnknownSender) };
+        let accepted = contact.standing == Standing::Accepted;
+        match &content.part {
+            Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
+                let id = content_id(one_to_one(self.log.id(), account), account, bytes);
+                return self.take_message(turn, account, at, id, bytes, content);
+            }
+            _ if !accepted => return Err(QuarantineReason::NotAccepted),
+            Part::Status(statuses) => {
+                for (id, status) in statuses.clone() {
+                    self.receipt(turn, account, id, status);
+                }
+            }
+            Part::Presence(token) => {
+                contact.token = *token;
+                self.save_contact(turn, account);
+                self.watch(turn);
+            }
+            // A hint that its sender replaced its keys. What is sealed again depends on its account log alone.
+            Part::Refused(_) => self.refresh(turn, account),
+        }
+        Ok(())
+    }
+
+    fn take_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account: AccountId,
+        at: Time,
+        id: ContentId,
+        bytes: &[u8],
+        content: Content,
+    ) -> Result<(), QuarantineReason> {
+        let Some(contact) = self.contacts.get_mut(&account) else { return Err(QuarantineReason::UnknownSender) };
+        let request = contact.standing == Standing::Stranger;
+        if !self.seen.contains_key(&id) {
+            if request && contact.waiting as usize >= REQUEST_MESSAGES_MAX {
+                return Err(QuarantineReason::NotAccepted);
+            }
+            if request {
+                contact.waiting += 1;
+                self.save_contact(turn, account);
+            }
+            self.seen.insert(id, turn.now);
+            turn.put(Table::Seen, id.0, record::encode(&turn.now));
+            self.show(turn, account, at, id, bytes, content, request);
+        }
+        // Also for a duplicate: its sender did not get the first receipt.
+        self.owe_receipt(turn, account, id, Status::Delivered);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a message, with what is known of it")]
+    fn show(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: AccountId,
+        at: Time,
+        id: ContentId,
+        bytes: &[u8],
+        content: Content,
+        request: bool,
+    ) {
+        let number = self.take_number(turn);
+        let record = MessageRecord { incoming: 1, id: Some(id), at, content: bytes.into() };
+        turn.put(Table::Message, record::message_key(from, number), record::encode(&record));
+        let handle = self.contacts.get(&from).and_then(|contact| contact.handle.clone());
+        let unshown = UnshownRecord {
+            from,
+            handle: handle.as_ref().map(|handle| Text::new(&handle.to_string())),
+            request: u8::from(request),
+            id,
+            at,
+            content: bytes.into(),
+        };
+        turn.put(Table::Unshown, number.to_be_bytes(), record::encode(&unshown));
+        let message = Incoming { number, from, handle, id, content, at };
+        turn.event(if request {
+            Event::Request(RequestView { message, safety_number: SafetyNumber::of(self.log.id(), from) })
+        } else {
+            Event::Message(message)
+        });
+    }
+
+    // Held: what an envelope needs is not there yet.
+
+    fn hold(&mut self, turn: &mut Turn<'_>, position: Position, at: Time, hint: DeviceHint, bytes: &[u8]) {
+        let held = HeldRecord { hint, at, entry: bytes.into() };
+        turn.put(Table::Held, position.0.to_be_bytes(), record::encode(&held));
+        self.held.insert(position, held);
+    }
+
+    /// After a connection: asks for the senders of what was held before.
+    pub(crate) fn ask_for_held(&mut self, turn: &mut Turn<'_>) {
+        let hints: std::collections::BTreeSet<_> = self.held.values().map(|held| held.hint).collect();
+        hints.into_iter().for_each(|hint| self.ask_for_sender(turn, hint));
+    }
+
+    fn take_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint) -> Vec<(Position, HeldRecord)> {
+        let positions: Vec<_> =
+            self.held.iter().filter(|(_, held)| held.hint == hint).map(|(position, _)| *position).collect();
+        let taken = positions.into_iter().filter_map(|position| Some((position, self.held.remove(&position)?)));
+        let taken: Vec<_> = taken.collect();
+        taken.iter().for_each(|(position, _)| turn.delete(Table::Held, position.0.to_be_bytes()));
+        if self.link.overflowed && self.held.len() < HELD_MAX {
+            // What did not fit was not acknowledged; a new connection brings it again.
+            self.hang_up(turn);
+        }
+        taken
+    }
+
+    /// The sender is known now: opens what was held, in order. Whether anything of it was authentic.
+    pub(crate) fn open_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint, account: AccountId) -> bool {
+        let mut opened = false;
+        for (position, held) in self.take_held(turn, hint) {
+            let bytes = held.entry.as_slice();
+            let Ok(Entry { envelope, body: Body::Inline(body), .. }) = Entry::decode(bytes) else { continue };
+            let Ok(header) = Header::parse(&body) else { continue };
+            self.open(turn, account, position, held.at, envelope, &header, bytes, &body, true);
+            opened |= self.channels.contains_key(&header.commitment);
+        }
+        opened
+    }
+
+    pub(crate) fn reject_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint, reason: QuarantineReason) {
+        for (position, held) in self.take_held(turn, hint) {
+            let envelope = Entry::decode(held.entry.as_slice()).ok().map(|entry| entry.envelope);
+            self.quarantine(turn, position, envelope, reason, held.entry.as_slice());
+        }
+    }
+
+    fn quarantine(
+        &mut self,
+        turn: &mut Turn<'_>,
+        position: Position,
+        envelope: Option<EnvelopeId>,
+        reason: QuarantineReason,
+        bytes: &[u8],
+    ) {
+        let record = QuarantineRecord { reason: reason as u8, envelope, at: turn.now, hash: blob_hash(bytes).0 };
+        turn.put(Table::Quarantine, position.0.to_be_bytes(), record::encode(&record));
+        turn.event(Event::Quarantined { envelope, reason });
+    }
+}

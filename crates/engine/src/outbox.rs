@@ -1,0 +1,585 @@
+//! The outbox (L4): content until it can be sealed, then the same bytes under the same envelope id until the relay has
+//! accepted them. Sealed again only with a new envelope id and the same content id, when the receiver replaced the key
+//! that the bytes were sealed to (D3), at most `limits::RESEALS_MAX` times.
+
+use sealwire_keys::{content_id, one_to_one};
+use sealwire_session::direct::{Commitment, SealError};
+use sealwire_wire::content::{BYTES, Content, Part, Status};
+use sealwire_wire::entry::Entry;
+use sealwire_wire::frame::{Failed, ToRelay};
+use sealwire_wire::handle::Handle;
+use sealwire_wire::limits::{
+    ACCEPTED_KEPT_MAX, DIRECT_MESSAGES_MAX, MESSAGE_MAX, MESSAGE_RETENTION_MS, OUTBOX_MAX, RECEIPT_IDS_MAX, RESEALS_MAX,
+};
+use sealwire_wire::padding::padded_length;
+use sealwire_wire::{AccountId, Code, ContentId, EnvelopeId, InboxAddress, LogId, Time};
+
+use crate::command::{Refusal, Reply, To};
+use crate::contacts::Standing;
+use crate::engine::{Channel, Engine};
+use crate::event::{Event, MessageState, UnsentReason};
+use crate::record::{self, ChannelRecord, MessageRecord, OutgoingRecord, RecordError, SealedRecord, Table, Text};
+use crate::step::Turn;
+
+/// An outgoing message that is not finished.
+pub(crate) struct Outgoing {
+    pub(crate) to: Option<AccountId>,
+    /// Until it is known whose handle it is.
+    handle: Option<Handle>,
+    /// Whether a person wrote it; the rest is receipts and tokens, of which nobody is told.
+    message: bool,
+    state: MessageState,
+    at: Time,
+    content: Vec<u8>,
+    id: Option<ContentId>,
+    sealed: Option<Sealed>,
+    reseals: u32,
+}
+
+struct Sealed {
+    envelope: EnvelopeId,
+    inbox: InboxAddress,
+    commitment: Commitment,
+    entry: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Whether the relay has not accepted it yet.
+    pub(crate) fn waits_for_relay(&self) -> bool {
+        self.state == MessageState::Queued
+    }
+
+    pub(crate) fn load(record: OutgoingRecord) -> Result<Outgoing, RecordError> {
+        Ok(Outgoing {
+            to: record.to,
+            handle: record.handle.map(|handle| handle.read_handle()).transpose()?,
+            message: record.message == 1,
+            state: record::state_from_byte(record.state).ok_or(RecordError::Damaged)?,
+            at: record.at,
+            content: record.content.into_vec(),
+            id: record.id,
+            sealed: record.sealed.map(|sealed| Sealed {
+                envelope: sealed.envelope,
+                inbox: sealed.inbox,
+                commitment: Commitment(sealed.commitment),
+                entry: sealed.entry.into_vec(),
+            }),
+            reseals: record.reseals,
+        })
+    }
+
+    fn to_record(&self) -> OutgoingRecord {
+        OutgoingRecord {
+            to: self.to,
+            handle: self.handle.as_ref().map(|handle| Text::new(&handle.to_string())),
+            message: u8::from(self.message),
+            state: self.state as u8,
+            at: self.at,
+            content: self.content.clone().into(),
+            id: self.id,
+            sealed: self.sealed.as_ref().map(|sealed| SealedRecord {
+                envelope: sealed.envelope,
+                inbox: sealed.inbox,
+                commitment: sealed.commitment.0,
+                entry: sealed.entry.clone().into(),
+            }),
+            reseals: self.reseals,
+        }
+    }
+}
+
+impl Channel {
+    pub(crate) fn load(record: ChannelRecord) -> Result<Channel, RecordError> {
+        Ok(match record {
+            ChannelRecord::Sending { account, next } => Channel::Sending { account, next },
+            ChannelRecord::Receiving { account, window } => Channel::Receiving {
+                account,
+                window: sealwire_session::ReplayWindow::from_bytes(window.as_slice()).ok_or(RecordError::Damaged)?,
+            },
+        })
+    }
+
+    pub(crate) fn to_record(&self) -> ChannelRecord {
+        match self {
+            Channel::Sending { account, next } => ChannelRecord::Sending { account: *account, next: *next },
+            Channel::Receiving { account, window } => {
+                ChannelRecord::Receiving { account: *account, window: window.to_bytes().into() }
+            }
+        }
+    }
+}
+
+impl Engine {
+    pub(crate) fn load_outgoing(&mut self, number: u64, outgoing: Outgoing) {
+        if let Some(sealed) = &outgoing.sealed {
+            self.by_envelope.insert(sealed.envelope, number);
+        }
+        if let Some(id) = outgoing.id {
+            self.by_content.insert(id, number);
+        }
+        if outgoing.waits_for_relay() {
+            self.unsent.insert(number);
+        }
+        self.outgoing.insert(number, outgoing);
+    }
+
+    fn save_outgoing(&self, turn: &mut Turn<'_>, number: u64) {
+        if let Some(outgoing) = self.outgoing.get(&number) {
+            turn.put(Table::Outgoing, number.to_be_bytes(), record::encode(&outgoing.to_record()));
+        }
+    }
+
+    // Into the outbox.
+
+    pub(crate) fn enqueue_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: To,
+        part: Part,
+        in_reply_to: Option<ContentId>,
+    ) -> Result<Reply, Refusal> {
+        let part = match part {
+            Part::Bytes { media_type, bytes } if media_type.is_empty() => Part::Bytes { media_type: BYTES.into(), bytes },
+            Part::Text(_) | Part::Bytes { .. } => part,
+            _ => return Err(Refusal::NotSendable),
+        };
+        if self.log.is_retired() {
+            return Err(Refusal::Retired);
+        }
+        let (to, handle) = self.resolve_recipient(to)?;
+        let content = Content { salt: turn.random(), in_reply_to, must_understand: Vec::new(), part }.encode();
+        if padded_length(content.len()) > MESSAGE_MAX {
+            return Err(Refusal::TooLarge(content.len()));
+        }
+        if self.unsent.len() + self.link.in_flight.len() >= OUTBOX_MAX {
+            return Err(Refusal::OutboxFull);
+        }
+        let number = self.enqueue(turn, to, handle, true, content);
+        if let Some(account) = to {
+            self.add_to_history(turn, account, number);
+        }
+        Ok(Reply::Queued(number))
+    }
+
+    fn resolve_recipient(&self, to: To) -> Result<(Option<AccountId>, Option<Handle>), Refusal> {
+        let (account, handle) = match to {
+            To::Account(account) => (account, None),
+            To::Handle(handle) if handle.host != self.own.relay_name => {
+                return Err(Refusal::OtherRelay(handle, self.own.relay_name.clone()));
+            }
+            To::Handle(handle) if handle == self.own.handle => return Err(Refusal::NotSendable),
+            To::Handle(handle) => match self.handles.get(&handle) {
+                Some(account) => (*account, Some(handle)),
+                None => return Ok((None, Some(handle))),
+            },
+        };
+        let contact = self.contacts.get(&account).ok_or(Refusal::UnknownContact)?;
+        if contact.standing == Standing::Blocked {
+            return Err(Refusal::Blocked);
+        }
+        if contact.log.is_retired() {
+            return Err(Refusal::ContactRetired);
+        }
+        match handle.or_else(|| contact.handle.clone()) {
+            Some(handle) if contact.waits_for_decision() => Err(Refusal::IdentityChanged(handle)),
+            _ => Ok((Some(account), None)),
+        }
+    }
+
+    /// Receipts, tokens and the like: outgoing like a message, and nobody is told of them.
+    pub(crate) fn enqueue_part(&mut self, turn: &mut Turn<'_>, account: AccountId, part: Part) {
+        let content = Content::of(turn.random(), part).encode();
+        self.enqueue(turn, Some(account), None, false, content);
+    }
+
+    fn enqueue(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: Option<AccountId>,
+        handle: Option<Handle>,
+        message: bool,
+        content: Vec<u8>,
+    ) -> u64 {
+        let number = self.take_number(turn);
+        let id = to.map(|account| self.own_content_id(account, &content));
+        let outgoing = Outgoing {
+            to,
+            handle,
+            message,
+            state: MessageState::Queued,
+            at: turn.now,
+            content,
+            id,
+            sealed: None,
+            reseals: 0,
+        };
+        self.load_outgoing(number, outgoing);
+        self.save_outgoing(turn, number);
+        number
+    }
+
+    fn own_content_id(&self, to: AccountId, content: &[u8]) -> ContentId {
+        content_id(one_to_one(self.log.id(), to), self.log.id(), content)
+    }
+
+    fn add_to_history(&self, turn: &mut Turn<'_>, account: AccountId, number: u64) {
+        let Some(outgoing) = self.outgoing.get(&number) else { return };
+        let record =
+            MessageRecord { incoming: 0, id: outgoing.id, at: outgoing.at, content: outgoing.content.clone().into() };
+        turn.put(Table::Message, record::message_key(account, number), record::encode(&record));
+    }
+
+    /// It is known now whose a handle is: what waited for it has a receiver.
+    pub(crate) fn resolve(&mut self, turn: &mut Turn<'_>, handle: &Handle) {
+        let Some(&account) = self.handles.get(handle) else { return };
+        for number in self.unresolved(handle) {
+            let Some(content) = self.outgoing.get(&number).map(|outgoing| outgoing.content.clone()) else { continue };
+            let id = self.own_content_id(account, &content);
+            if let Some(outgoing) = self.outgoing.get_mut(&number) {
+                outgoing.to = Some(account);
+                outgoing.handle = None;
+                outgoing.id = Some(id);
+            }
+            self.by_content.insert(id, number);
+            self.save_outgoing(turn, number);
+            self.add_to_history(turn, account, number);
+        }
+    }
+
+    fn unresolved(&self, handle: &Handle) -> Vec<u64> {
+        let waits = |number: &&u64| {
+            self.outgoing.get(number).is_some_and(|o| o.to.is_none() && o.handle.as_ref() == Some(handle))
+        };
+        self.unsent.iter().filter(waits).copied().collect()
+    }
+
+    /// Nobody has that handle, or nothing that verifies: what waited for it will not be sent.
+    pub(crate) fn fail_unresolved(&mut self, turn: &mut Turn<'_>, handle: &Handle, reason: UnsentReason) {
+        for number in self.unresolved(handle) {
+            self.finish(turn, number, MessageState::Unsent, Some(reason));
+        }
+    }
+
+    /// An account is not there any more: what was not sealed for it will not be sent.
+    pub(crate) fn fail_unsealed(&mut self, turn: &mut Turn<'_>, account: AccountId, reason: UnsentReason) {
+        for number in self.unsealed(account) {
+            self.finish(turn, number, MessageState::Unsent, Some(reason));
+        }
+    }
+
+    fn unsealed(&self, account: AccountId) -> Vec<u64> {
+        let is = |number: &&u64| self.outgoing.get(number).is_some_and(|o| o.to == Some(account) && o.sealed.is_none());
+        self.unsent.iter().filter(is).copied().collect()
+    }
+
+    /// The person decided that a handle means another account: what was not sealed yet goes there.
+    pub(crate) fn readdress_unsealed(&mut self, turn: &mut Turn<'_>, from: AccountId, to: AccountId) {
+        for number in self.unsealed(from) {
+            let Some(outgoing) = self.outgoing.get(&number).filter(|outgoing| outgoing.message) else { continue };
+            let id = self.own_content_id(to, &outgoing.content);
+            if let Some(old) = outgoing.id {
+                self.by_content.remove(&old);
+            }
+            if let Some(outgoing) = self.outgoing.get_mut(&number) {
+                outgoing.to = Some(to);
+                outgoing.id = Some(id);
+            }
+            self.by_content.insert(id, number);
+            self.save_outgoing(turn, number);
+            turn.delete(Table::Message, record::message_key(from, number));
+            self.add_to_history(turn, to, number);
+        }
+    }
+
+    // Out of the outbox.
+
+    /// Sends what can be sent now, in order.
+    pub(crate) fn pump(&mut self, turn: &mut Turn<'_>) {
+        if !self.link.is_active() || self.link.paused_until.is_some_and(|until| turn.now < until) {
+            return;
+        }
+        let waiting: Vec<u64> = self.unsent.iter().copied().collect();
+        for number in waiting {
+            if self.link.in_flight.len() >= self.link.in_flight_max {
+                break;
+            }
+            self.send_one(turn, number);
+        }
+    }
+
+    fn send_one(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(outgoing) = self.outgoing.get(&number) else { return };
+        if outgoing.sealed.is_some() {
+            return self.send_sealed(turn, number);
+        }
+        let Some(account) = outgoing.to else {
+            if let Some(handle) = outgoing.handle.clone() {
+                self.ask_for_handle(turn, handle, Vec::new());
+            }
+            return;
+        };
+        let Some(contact) = self.contacts.get(&account) else { return };
+        if contact.standing == Standing::Blocked || contact.waits_for_decision() {
+            return;
+        }
+        if !self.link.refreshed.contains(&account) {
+            return self.refresh(turn, account);
+        }
+        if contact.log.is_retired() {
+            return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Retired));
+        }
+        match self.seal(turn, account, number) {
+            Ok(()) => self.send_sealed(turn, number),
+            Err(reason) => self.finish(turn, number, MessageState::Unsent, Some(reason)),
+        }
+    }
+
+    /// Seals once. Counter and bytes are durable before the bytes leave.
+    fn seal(&mut self, turn: &mut Turn<'_>, account: AccountId, number: u64) -> Result<(), UnsentReason> {
+        let inbox = self.contacts.get(&account).and_then(|contact| contact.target()).map(|(_, inbox, _)| inbox);
+        let (Some(inbox), Some(commitment)) = (inbox, self.sending_session(account)) else {
+            return Err(UnsentReason::NoCommonMode);
+        };
+        let counter = match self.channels.get(&commitment) {
+            Some(Channel::Sending { next, .. }) => *next,
+            _ => 0,
+        };
+        let envelope = EnvelopeId(turn.random());
+        let (Some(session), Some(outgoing)) = (self.sessions.get(&commitment), self.outgoing.get_mut(&number)) else {
+            return Err(UnsentReason::NoCommonMode);
+        };
+        let body = session.seal(envelope, counter, &outgoing.content, turn.rng).map_err(|error| match error {
+            SealError::TooLarge(_) => UnsentReason::Refused(Code::TooLarge),
+            SealError::KeyExhausted => UnsentReason::NoCommonMode,
+        })?;
+        let entry = Entry::direct(envelope, body).encode();
+        outgoing.sealed = Some(Sealed { envelope, inbox, commitment, entry });
+        self.by_envelope.insert(envelope, number);
+        let channel = Channel::Sending { account, next: (counter + 1).min(DIRECT_MESSAGES_MAX) };
+        turn.put(Table::Channel, commitment.0, record::encode(&channel.to_record()));
+        self.channels.insert(commitment, channel);
+        self.save_outgoing(turn, number);
+        Ok(())
+    }
+
+    fn send_sealed(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(sealed) = self.outgoing.get(&number).and_then(|outgoing| outgoing.sealed.as_ref()) else { return };
+        turn.send(ToRelay::Append { log: LogId::Inbox(sealed.inbox), entry: sealed.entry.clone(), roster: None });
+        self.link.in_flight.insert(sealed.envelope, turn.now);
+        self.unsent.remove(&number);
+    }
+
+    // What the relay and the receiver say.
+
+    pub(crate) fn accepted(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId) {
+        self.link.in_flight.remove(&envelope);
+        let Some(&number) = self.by_envelope.get(&envelope) else { return };
+        let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.waits_for_relay()) else { return };
+        if !outgoing.message {
+            return self.drop_outgoing(turn, number);
+        }
+        outgoing.state = MessageState::Accepted;
+        self.unsent.remove(&number);
+        self.save_outgoing(turn, number);
+        self.tell_state(turn, number, None);
+        self.reseal_if_outdated(turn, number);
+    }
+
+    pub(crate) fn append_failed(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, failed: &Failed) {
+        self.link.in_flight.remove(&envelope);
+        let Some(&number) = self.by_envelope.get(&envelope) else { return };
+        if !self.outgoing.get(&number).is_some_and(Outgoing::waits_for_relay) {
+            return;
+        }
+        match failed.code {
+            Code::Busy | Code::RateLimited => {
+                self.link.paused_until = Some(turn.now.plus(failed.retry_after_ms.max(100)));
+                self.unsent.insert(number);
+            }
+            // The whole connection is in question; what waits goes again on the next one.
+            Code::StoreFailed | Code::ShuttingDown | Code::Restored | Code::WrongOrder => {}
+            Code::Retired => self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Retired)),
+            Code::UnknownLog => self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NotFound)),
+            code => self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Refused(code))),
+        }
+    }
+
+    /// A sealed receipt of the person that a message was for.
+    pub(crate) fn receipt(&mut self, turn: &mut Turn<'_>, from: AccountId, id: ContentId, status: Status) {
+        let Some(&number) = self.by_content.get(&id) else { return };
+        let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.to == Some(from)) else { return };
+        let state = match status {
+            Status::Delivered => MessageState::Delivered,
+            Status::Read => MessageState::Read,
+        };
+        if outgoing.state >= state {
+            return;
+        }
+        outgoing.state = state;
+        if state == MessageState::Read {
+            return self.finish(turn, number, state, None);
+        }
+        // Nothing of it will be sent again.
+        outgoing.content.clear();
+        if let Some(sealed) = outgoing.sealed.take() {
+            self.by_envelope.remove(&sealed.envelope);
+        }
+        self.unsent.remove(&number);
+        self.save_outgoing(turn, number);
+        self.tell_state(turn, number, None);
+    }
+
+    fn finish(&mut self, turn: &mut Turn<'_>, number: u64, state: MessageState, reason: Option<UnsentReason>) {
+        let Some(outgoing) = self.outgoing.get_mut(&number) else { return };
+        outgoing.state = state;
+        if outgoing.message {
+            turn.put(Table::Sent, number.to_be_bytes(), record::encode(&(state as u8)));
+            self.tell_state(turn, number, reason);
+        }
+        self.drop_outgoing(turn, number);
+    }
+
+    fn drop_outgoing(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(outgoing) = self.outgoing.remove(&number) else { return };
+        if let Some(sealed) = outgoing.sealed {
+            self.by_envelope.remove(&sealed.envelope);
+        }
+        if let Some(id) = outgoing.id {
+            self.by_content.remove(&id);
+        }
+        self.unsent.remove(&number);
+        turn.delete(Table::Outgoing, number.to_be_bytes());
+    }
+
+    fn tell_state(&self, turn: &mut Turn<'_>, number: u64, reason: Option<UnsentReason>) {
+        if let Some(outgoing) = self.outgoing.get(&number).filter(|outgoing| outgoing.message) {
+            turn.event(Event::State { number, to: outgoing.to, state: outgoing.state, reason });
+        }
+    }
+
+    // Keys that changed, relays that lost what they had.
+
+    /// A contact has new keys, by its own signature: what was accepted and not delivered may have been sealed to keys
+    /// that it cannot open any more (D3).
+    pub(crate) fn reseal_outdated(&mut self, turn: &mut Turn<'_>, account: AccountId) {
+        let of_account: Vec<u64> =
+            self.outgoing.iter().filter(|(_, o)| o.to == Some(account)).map(|(number, _)| *number).collect();
+        of_account.into_iter().for_each(|number| self.reseal_if_outdated(turn, number));
+    }
+
+    fn reseal_if_outdated(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(outgoing) = self.outgoing.get(&number) else { return };
+        let (Some(sealed), Some(account)) = (&outgoing.sealed, outgoing.to) else { return };
+        let commitment = sealed.commitment;
+        if outgoing.state != MessageState::Accepted || outgoing.reseals >= RESEALS_MAX {
+            return;
+        }
+        if self.sending_session(account).is_none_or(|current| current == commitment) {
+            return;
+        }
+        if let Some(outgoing) = self.outgoing.get_mut(&number) {
+            outgoing.sealed.take().map(|sealed| self.by_envelope.remove(&sealed.envelope));
+            outgoing.state = MessageState::Queued;
+            outgoing.reseals += 1;
+            self.unsent.insert(number);
+            self.save_outgoing(turn, number);
+        }
+    }
+
+    /// On each connection: whether those who have not confirmed a message still have the key that it was sealed to.
+    pub(crate) fn refresh_undelivered(&mut self, turn: &mut Turn<'_>) {
+        let waiting = |outgoing: &Outgoing| (outgoing.state == MessageState::Accepted).then_some(outgoing.to).flatten();
+        let accounts: std::collections::BTreeSet<_> = self.outgoing.values().filter_map(waiting).collect();
+        for account in accounts {
+            if !self.link.refreshed.contains(&account) {
+                self.refresh(turn, account);
+            }
+        }
+    }
+
+    /// L11: what a restored relay may have lost goes again, the same bytes.
+    pub(crate) fn repeat_accepted(&mut self, turn: &mut Turn<'_>) {
+        let accepted = |(number, o): (&u64, &Outgoing)| {
+            (o.state == MessageState::Accepted && o.sealed.is_some()).then_some(*number)
+        };
+        let numbers: Vec<u64> = self.outgoing.iter().filter_map(accepted).collect();
+        for number in numbers {
+            if let Some(outgoing) = self.outgoing.get_mut(&number) {
+                outgoing.state = MessageState::Queued;
+                self.unsent.insert(number);
+                self.save_outgoing(turn, number);
+            }
+        }
+    }
+
+    /// Bounds what is remembered: accepted messages without a receipt for 30 days or 1,000 of them, content ids of what
+    /// was shown for twice that.
+    pub(crate) fn forget_old(&mut self, turn: &mut Turn<'_>) {
+        let accepted: Vec<(u64, Time)> = self
+            .outgoing
+            .iter()
+            .filter(|(_, outgoing)| matches!(outgoing.state, MessageState::Accepted | MessageState::Delivered))
+            .map(|(number, outgoing)| (*number, outgoing.at))
+            .collect();
+        let surplus = accepted.len().saturating_sub(ACCEPTED_KEPT_MAX);
+        for (index, (number, at)) in accepted.into_iter().enumerate() {
+            if index < surplus || turn.now.since(at) > MESSAGE_RETENTION_MS {
+                let state = self.outgoing[&number].state;
+                turn.put(Table::Sent, number.to_be_bytes(), record::encode(&(state as u8)));
+                self.drop_outgoing(turn, number);
+            }
+        }
+        let old = |(id, at): (&ContentId, &Time)| (turn.now.since(*at) > 2 * MESSAGE_RETENTION_MS).then_some(*id);
+        let old: Vec<ContentId> = self.seen.iter().filter_map(old).collect();
+        for id in old {
+            self.seen.remove(&id);
+            turn.delete(Table::Seen, id.0);
+        }
+    }
+
+    // Receipts (C12).
+
+    pub(crate) fn owe_receipt(&mut self, turn: &mut Turn<'_>, to: AccountId, id: ContentId, status: Status) {
+        let owed = self.receipts.entry((to, id)).or_insert(status);
+        *owed = status.max(*owed);
+        turn.put(Table::Receipt, record::receipt_key(to, id), record::encode(&(*owed as u8)));
+        let due = turn.now.plus(self.own.receipt_delay_ms);
+        self.receipts_due = Some(self.receipts_due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    /// Sends what has been gathered, one mark per contact; strangers get nothing.
+    pub(crate) fn flush_receipts(&mut self, turn: &mut Turn<'_>) {
+        if !self.link.is_active() || self.receipts_due.is_none_or(|due| turn.now < due) {
+            return;
+        }
+        self.receipts_due = None;
+        let is_accepted = |account: &AccountId| self.contacts.get(account).is_some_and(|c| c.standing == Standing::Accepted);
+        let due: Vec<_> = self.receipts.iter().filter(|((to, _), _)| is_accepted(to)).map(|(k, s)| (*k, *s)).collect();
+        for of_one in due.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
+            for marks in of_one.chunks(RECEIPT_IDS_MAX) {
+                let statuses = marks.iter().map(|((_, id), status)| (*id, *status)).collect();
+                self.enqueue_part(turn, marks[0].0.0, Part::Status(statuses));
+                for ((account, id), _) in marks {
+                    self.receipts.remove(&(*account, *id));
+                    turn.delete(Table::Receipt, record::receipt_key(*account, *id));
+                }
+            }
+        }
+    }
+
+    /// What a stranger sent before they were accepted is confirmed now.
+    pub(crate) fn receipts_for_accepted(&mut self, turn: &mut Turn<'_>, account: AccountId) {
+        if self.receipts.keys().any(|(to, _)| *to == account) {
+            self.receipts_due = Some(turn.now);
+        }
+    }
+
+    pub(crate) fn mark_read(&mut self, turn: &mut Turn<'_>, ids: &[(AccountId, ContentId)]) -> Result<Reply, Refusal> {
+        for (account, id) in ids {
+            if self.contacts.contains_key(account) && self.seen.contains_key(id) {
+                self.owe_receipt(turn, *account, *id, Status::Read);
+            }
+        }
+        Ok(Reply::Done)
+    }
+}
