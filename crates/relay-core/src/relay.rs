@@ -1,0 +1,101 @@
+//! What all connections of a relay share.
+
+use std::fmt;
+
+use ed25519_dalek::{Signer, SigningKey};
+use sealwire_keys::HeadToBeSigned;
+use sealwire_wire::frame::{FromRelay, Hello, Limits};
+use sealwire_wire::{InstanceId, Time, limits};
+
+/// Who may make an account here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registration {
+    /// Everybody.
+    Open,
+    /// Who brings an invite code.
+    Invite,
+    /// Nobody.
+    Closed,
+}
+
+impl Registration {
+    /// The word in `Hello`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Registration::Open => "open",
+            Registration::Invite => "invite",
+            Registration::Closed => "closed",
+        }
+    }
+}
+
+/// A relay's name, key and policy. Never changes while connections hold it.
+pub struct Relay {
+    name: String,
+    key: SigningKey,
+    instance: InstanceId,
+    registration: Registration,
+}
+
+impl Relay {
+    /// A relay by its name (the host part of its handles), its signing key, and the instance id of its store.
+    pub fn new(name: &str, key: SigningKey, instance: InstanceId, registration: Registration) -> Relay {
+        Relay { name: name.to_owned(), key, instance, registration }
+    }
+
+    /// The host part of its handles.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its public Ed25519 key: signs heads, and names the relay in log-ins.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.key.verifying_key().to_bytes()
+    }
+
+    /// The instance id of its store (L11).
+    pub fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Who may make an account.
+    pub fn registration(&self) -> Registration {
+        self.registration
+    }
+
+    pub(crate) fn hello(&self, challenge: [u8; 32], now: Time) -> FromRelay {
+        FromRelay::Hello(Hello {
+            relay_name: self.name.clone(),
+            relay_key: self.public_key(),
+            instance: self.instance,
+            challenge,
+            features: ["inbox", "presence", "conversation-log", "blob"].map(str::to_owned).to_vec(),
+            limits: Limits {
+                frame_bytes: limits::FRAME_MAX as u32,
+                message_bytes: limits::MESSAGE_MAX as u32,
+                inbox_entries: limits::INBOX_ENTRIES_MAX,
+                inbox_bytes: limits::INBOX_BYTES_MAX,
+                message_retention_ms: limits::MESSAGE_RETENTION_MS,
+                commit_retention_ms: limits::COMMIT_RETENTION_MS,
+                appends_in_flight: limits::APPENDS_IN_FLIGHT_MAX,
+                lookups_per_minute: limits::LOOKUPS_PER_MINUTE,
+                watched_tokens: limits::WATCHED_TOKENS_MAX as u32,
+            },
+            registration: self.registration.name().to_owned(),
+            time: now,
+        })
+    }
+
+    pub(crate) fn sign_head(&self, head: &HeadToBeSigned) -> [u8; 64] {
+        self.key.sign(&head.encode()).to_bytes()
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("name", &self.name)
+            .field("registration", &self.registration)
+            .finish_non_exhaustive()
+    }
+}
