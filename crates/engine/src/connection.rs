@@ -115,6 +115,11 @@ impl Link {
     }
 }
 
+/// Whether a time has come. Clocks jump: one that lies further ahead than it can have been set has come, too.
+pub(crate) fn is_due(at: Time, now: Time, longest_ms: u64) -> bool {
+    now >= at || at.since(now) > longest_ms
+}
+
 impl Engine {
     /// Sends a request and remembers what it was for.
     pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, asked: Asked, frame: impl FnOnce(RequestId) -> ToRelay) {
@@ -152,20 +157,21 @@ impl Engine {
     pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
         match self.link.stage {
             Stage::Fresh => self.connect(turn),
-            Stage::Down(Some(at)) if turn.now >= at => self.connect(turn),
+            Stage::Down(Some(at)) if is_due(at, turn.now, BACKOFF_MAX_MS) => self.connect(turn),
             Stage::Down(_) | Stage::Restored => {}
             Stage::Unregistered if self.link.asked.is_empty() => {}
             Stage::Active => {
-                let unanswered = self.link.in_flight.values().any(|since| turn.now.since(*since) >= SILENCE_MS);
+                let overdue = |since: &Time| is_due(since.plus(SILENCE_MS), turn.now, SILENCE_MS);
+                let unanswered = self.link.in_flight.values().any(overdue);
                 if unanswered {
                     self.hang_up(turn);
                 }
-                if self.link.paused_until.is_some_and(|until| turn.now >= until) {
+                if self.link.paused_until.is_some_and(|until| is_due(until, turn.now, BACKOFF_MAX_MS)) {
                     self.link.paused_until = None;
                     self.ask_for_held(turn);
                 }
             }
-            _ if turn.now.since(self.link.since) >= LOG_IN_DEADLINE_MS => self.hang_up(turn),
+            _ if is_due(self.link.since.plus(LOG_IN_DEADLINE_MS), turn.now, LOG_IN_DEADLINE_MS) => self.hang_up(turn),
             _ => {}
         }
     }

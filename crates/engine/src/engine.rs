@@ -13,7 +13,7 @@ use sealwire_wire::{
 };
 use zeroize::Zeroizing;
 
-use crate::command::{Command, Refusal, Reply};
+use crate::command::{Command, ContactView, Refusal, Reply};
 use crate::connection::Link;
 use crate::contacts::Contact;
 use crate::outbox::Outgoing;
@@ -205,7 +205,7 @@ impl Engine {
         std::mem::take(&mut turn.step)
     }
 
-    /// When [`Input::Tick`] is wanted next.
+    /// When [`Input::Tick`] is wanted next. Once a minute in any case: clocks jump.
     pub fn next_wake(&self) -> Option<Time> {
         [self.link.next_wake(), self.receipts_due.filter(|_| self.link.is_active())].into_iter().flatten().min()
     }
@@ -224,6 +224,11 @@ impl Engine {
             retired: self.log.is_retired(),
             queued: self.outgoing.values().filter(|outgoing| outgoing.waits_for_relay()).count(),
         }
+    }
+
+    /// A contact, as an application sees it.
+    pub fn contact(&self, account: AccountId) -> Option<ContactView> {
+        self.contact_view(account)
     }
 
     fn command(&mut self, turn: &mut Turn<'_>, ticket: Ticket, command: Command) {

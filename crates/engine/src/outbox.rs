@@ -15,6 +15,7 @@ use sealwire_wire::padding::padded_length;
 use sealwire_wire::{AccountId, Code, ContentId, EnvelopeId, InboxAddress, LogId, Time};
 
 use crate::command::{Refusal, Reply, To};
+use crate::connection::is_due;
 use crate::contacts::Standing;
 use crate::engine::{Channel, Engine};
 use crate::event::{Event, MessageState, UnsentReason};
@@ -295,7 +296,7 @@ impl Engine {
 
     /// Sends what can be sent now, in order.
     pub(crate) fn pump(&mut self, turn: &mut Turn<'_>) {
-        if !self.link.is_active() || self.link.paused_until.is_some_and(|until| turn.now < until) {
+        if !self.link.is_active() || self.link.paused_until.is_some() {
             return;
         }
         let waiting: Vec<u64> = self.unsent.iter().copied().collect();
@@ -549,7 +550,8 @@ impl Engine {
 
     /// Sends what has been gathered, one mark per contact; strangers get nothing.
     pub(crate) fn flush_receipts(&mut self, turn: &mut Turn<'_>) {
-        if !self.link.is_active() || self.receipts_due.is_none_or(|due| turn.now < due) {
+        let delay = self.own.receipt_delay_ms;
+        if !self.link.is_active() || !self.receipts_due.is_some_and(|due| is_due(due, turn.now, delay)) {
             return;
         }
         self.receipts_due = None;

@@ -58,6 +58,25 @@ impl Step {
         self.changes.append(&mut later.changes);
         self.outputs.append(&mut later.outputs);
     }
+
+    /// Persist before send: commits the changes, and only then performs the outputs, in their order. The one place where
+    /// that is decided, for the SDK and for the simulation.
+    ///
+    /// # Errors
+    /// The commit's, with the outputs that were not performed. The engine is to be dropped and loaded again.
+    pub fn carry_out<E>(
+        self,
+        commit: impl FnOnce(&[Change]) -> Result<(), E>,
+        perform: impl FnMut(Output),
+    ) -> Result<(), (E, Vec<Output>)> {
+        if !self.changes.is_empty()
+            && let Err(error) = commit(&self.changes)
+        {
+            return Err((error, self.outputs));
+        }
+        self.outputs.into_iter().for_each(perform);
+        Ok(())
+    }
 }
 
 /// One turn of the engine: the time, the generator, and the step that grows.

@@ -1,0 +1,411 @@
+//! What an application holds: a handle to the driver, and the stream of events.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
+use sealwire_engine::{
+    Command, ContactView, Engine, Event, MessageState, Profile, Refusal, Reply, Settings, StoredMessage,
+    StoredQuarantine, To,
+};
+use sealwire_wire::content::{BYTES, Part};
+use sealwire_wire::handle::{Handle, HandleError};
+use sealwire_wire::limits::{MESSAGE_MAX, RECEIPT_DELAY_MS};
+use sealwire_wire::{AccountId, ContentId};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::driver::{Channels, Driver, Request, load, now};
+use crate::socket::{AddressError, RelayAddress};
+use crate::store::{ClientStore, StoreError, Unlock};
+
+/// Requests that may wait for the driver.
+const REQUESTS: usize = 256;
+/// Events that may wait for the application; messages beyond wait in the store.
+const EVENTS: usize = 1_024;
+
+/// What an account is made with.
+#[derive(Clone, Debug)]
+pub struct Account {
+    handle: Handle,
+    relay: RelayAddress,
+    relay_key: Option<[u8; 32]>,
+    invite: String,
+    root: Option<PathBuf>,
+    receipt_delay_ms: u64,
+}
+
+impl Account {
+    /// An account `name@host` at the relay with that address.
+    ///
+    /// # Errors
+    /// [`Error::Handle`] and [`Error::Address`].
+    pub fn new(handle: &str, relay: &str) -> Result<Account, Error> {
+        Ok(Account {
+            handle: Handle::parse(handle)?,
+            relay: RelayAddress::parse(relay)?,
+            relay_key: None,
+            invite: String::new(),
+            root: None,
+            receipt_delay_ms: RECEIPT_DELAY_MS,
+        })
+    }
+
+    /// An invite code, for relays that want one.
+    #[must_use]
+    pub fn invite(mut self, invite: &str) -> Account {
+        self.invite = invite.to_owned();
+        self
+    }
+
+    /// The relay's key, where it is known beforehand; else the first one seen is pinned.
+    #[must_use]
+    pub fn relay_key(mut self, key: [u8; 32]) -> Account {
+        self.relay_key = Some(key);
+        self
+    }
+
+    /// A PEM file with the certificate of a relay that made its own.
+    #[must_use]
+    pub fn relay_certificate(mut self, pem: PathBuf) -> Account {
+        self.root = Some(pem);
+        self
+    }
+
+    /// How long receipts are gathered before they are sent, in milliseconds. Shorter tells the relay more of when
+    /// somebody reads.
+    #[must_use]
+    pub fn receipt_delay_ms(mut self, delay: u64) -> Account {
+        self.receipt_delay_ms = delay;
+        self
+    }
+}
+
+/// Why something did not happen. Each says what to try.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a handle.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// Not a relay's address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The account does not allow it.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The disk did not take it: nothing was sent, and nothing is lost that was saved before.
+    #[error("could not be saved, so it was not sent: {0}")]
+    NotSaved(String),
+    /// What is to be sent cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// An open account. Cheap to clone; all clones drive the same one. It closes when the last is dropped.
+#[derive(Clone, Debug)]
+pub struct Client {
+    requests: mpsc::Sender<Request>,
+    states: broadcast::Sender<(u64, MessageState)>,
+    connected: watch::Receiver<bool>,
+}
+
+/// What happens to an account, in order. Take messages from here: one counts as processed when the next is asked for,
+/// and comes again at the next start otherwise.
+#[derive(Debug)]
+pub struct Events {
+    events: mpsc::Receiver<Event>,
+    requests: mpsc::WeakSender<Request>,
+    taken: Option<u64>,
+}
+
+/// A message that was saved and will be sent.
+#[derive(Debug)]
+pub struct Sent {
+    /// Its number, as [`Event::State`] tells it.
+    pub number: u64,
+    client: Client,
+}
+
+impl Client {
+    /// Makes an account in a folder, and begins to register it.
+    ///
+    /// # Errors
+    /// [`Error::Store`]; an existing account is left as it is.
+    pub async fn create(folder: &Path, unlock: Unlock, account: Account) -> Result<(Client, Events), Error> {
+        let folder = folder.to_owned();
+        let (engine, store, relay) = blocking(move || {
+            let mut store = ClientStore::create(&folder, &unlock)?;
+            store.set_setting("relay", &account.relay.to_string())?;
+            if let Some(root) = &account.root {
+                store.set_setting("relay-certificate", &root.to_string_lossy())?;
+            }
+            let settings = Settings {
+                handle: account.handle,
+                invite: account.invite,
+                relay_key: account.relay_key,
+                receipt_delay_ms: account.receipt_delay_ms,
+            };
+            let (engine, step) = Engine::create(settings, now(), &mut UnwrapErr(SysRng));
+            store.commit(&step.changes)?;
+            Ok((engine, store, account.relay.with_root(account.root)))
+        })
+        .await?;
+        Ok(Client::start(engine, store, relay))
+    }
+
+    /// Opens the account in a folder, and begins to connect.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn open(folder: &Path, unlock: Unlock) -> Result<(Client, Events), Error> {
+        Client::open_at(folder, unlock, None).await
+    }
+
+    /// Opens the account in a folder; its relay is now at another address.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn open_at(folder: &Path, unlock: Unlock, relay: Option<RelayAddress>) -> Result<(Client, Events), Error> {
+        let folder = folder.to_owned();
+        let (engine, store, relay) = blocking(move || {
+            let store = ClientStore::open(&folder, &unlock)?;
+            let engine = load(&store)?;
+            if let Some(relay) = &relay {
+                store.set_setting("relay", &relay.to_string())?;
+            }
+            let address = store.setting("relay")?.ok_or(StoreError::Damaged("it names no relay"))?;
+            let root = store.setting("relay-certificate")?.map(PathBuf::from);
+            Ok((engine, store, RelayAddress::parse(&address)?.with_root(root)))
+        })
+        .await?;
+        Ok(Client::start(engine, store, relay))
+    }
+
+    fn start(engine: Engine, store: ClientStore, relay: RelayAddress) -> (Client, Events) {
+        let (requests, requests_out) = mpsc::channel(REQUESTS);
+        let (events_in, events) = mpsc::channel(EVENTS);
+        let (states, _) = broadcast::channel(EVENTS);
+        let (connected_in, connected) = watch::channel(false);
+        let channels =
+            Channels { requests: requests_out, events: events_in, states: states.clone(), connected: connected_in };
+        let driver = Driver::new(engine, store, relay, channels);
+        // A thread of its own: commits block, and an application's tasks should not.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be made").block_on(driver.run());
+        });
+        let events = Events { events, requests: requests.downgrade(), taken: None };
+        (Client { requests, states, connected }, events)
+    }
+
+    /// Sends text to `name@host`. Returns when it is saved; it goes out when it can.
+    ///
+    /// # Errors
+    /// [`Error`]; then nothing will be sent.
+    pub async fn send_text(&self, to: &str, text: impl Into<String>) -> Result<Sent, Error> {
+        self.send(To::Handle(Handle::parse(to)?), Part::Text(text.into())).await
+    }
+
+    /// Sends bytes to `name@host`.
+    ///
+    /// # Errors
+    /// [`Error`]; then nothing will be sent.
+    pub async fn send_bytes(&self, to: &str, bytes: impl Into<Vec<u8>>) -> Result<Sent, Error> {
+        let part = Part::Bytes { media_type: BYTES.to_owned(), bytes: bytes.into() };
+        self.send(To::Handle(Handle::parse(to)?), part).await
+    }
+
+    /// Sends what a reader gives to `name@host`, to its end; refused if that is more than a message holds.
+    ///
+    /// # Errors
+    /// [`Error`]; then nothing will be sent.
+    pub async fn send_from(&self, to: &str, reader: impl Read + Send + 'static) -> Result<Sent, Error> {
+        let bytes = blocking(move || {
+            let mut bytes = Vec::new();
+            // One byte more than can fit tells that there was more.
+            reader.take(MESSAGE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
+        .await?;
+        self.send_bytes(to, bytes).await
+    }
+
+    /// Sends text or bytes to somebody.
+    ///
+    /// # Errors
+    /// [`Error`]; then nothing will be sent.
+    pub async fn send(&self, to: To, part: Part) -> Result<Sent, Error> {
+        match self.command(Command::Send { to, part, in_reply_to: None }).await? {
+            Reply::Queued(number) => Ok(Sent { number, client: self.clone() }),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Finds somebody and pins who that is.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Offline`] and others.
+    pub async fn find(&self, handle: &str) -> Result<ContactView, Error> {
+        match self.command(Command::Find(Handle::parse(handle)?)).await? {
+            Reply::Found(view) => Ok(view),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// The contacts, strangers with a request among them.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn contacts(&self) -> Result<Vec<ContactView>, Error> {
+        match self.command(Command::Contacts).await? {
+            Reply::Contacts(contacts) => Ok(contacts),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Accepts a stranger's request.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn accept(&self, account: AccountId) -> Result<(), Error> {
+        self.command(Command::Accept(account)).await.map(drop)
+    }
+
+    /// Marks messages as read by the person; their senders get receipts.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn mark_read(&self, messages: Vec<(AccountId, ContentId)>) -> Result<(), Error> {
+        self.command(Command::MarkRead(messages)).await.map(drop)
+    }
+
+    /// Marks that the safety numbers were compared, or takes it back.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn set_verified(&self, account: AccountId, verified: bool) -> Result<(), Error> {
+        self.command(Command::SetVerified(account, verified)).await.map(drop)
+    }
+
+    /// Anything else that can be asked for.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn command(&self, command: Command) -> Result<Reply, Error> {
+        self.ask(|reply| Request::Command(command, reply)).await?
+    }
+
+    /// Who this is.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn profile(&self) -> Result<Profile, Error> {
+        self.ask(Request::Profile).await
+    }
+
+    /// The state of an outgoing message; `None` if there is none of that number.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn state(&self, number: u64) -> Result<Option<MessageState>, Error> {
+        self.ask(|reply| Request::State(number, reply)).await?
+    }
+
+    /// Messages with somebody, oldest first: the newest `limit` before number `before` (`u64::MAX` for the newest).
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn history(&self, with: AccountId, before: u64, limit: u32) -> Result<Vec<StoredMessage>, Error> {
+        self.ask(|reply| Request::History { with, before, limit, reply }).await?
+    }
+
+    /// What was rejected.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn quarantine(&self) -> Result<Vec<StoredQuarantine>, Error> {
+        self.ask(Request::Quarantine).await?
+    }
+
+    /// Waits until the client is logged in.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn connected(&self) -> Result<(), Error> {
+        self.connected.clone().wait_for(|connected| *connected).await.map(drop).map_err(|_| Error::Closed)
+    }
+
+    /// Whether the client is logged in now.
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Closes the account; what is queued stays saved. Returns when the store is closed.
+    pub async fn close(self) {
+        // Already closed is closed.
+        let _ = self.ask(Request::Close).await;
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)
+    }
+}
+
+impl Events {
+    /// The next event; `None` after the client was closed. A message counts as processed when the next event is asked
+    /// for: an application that ends before that gets it again.
+    pub async fn next(&mut self) -> Option<Event> {
+        if let Some(number) = self.taken.take()
+            && let Some(requests) = self.requests.upgrade()
+        {
+            // A closed client tells it again at the next start.
+            let _ = requests.send(Request::Shown(number)).await;
+        }
+        let event = self.events.recv().await?;
+        self.taken = match &event {
+            Event::Message(message) => Some(message.number),
+            Event::Request(request) => Some(request.message.number),
+            _ => None,
+        };
+        Some(event)
+    }
+}
+
+impl Sent {
+    /// Waits until the message got at least that far.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Refusal::NotSendable`] if it will not be sent; [`Error::Closed`].
+    pub async fn reached(&self, wanted: MessageState) -> Result<MessageState, Error> {
+        let mut states = self.client.states.subscribe();
+        loop {
+            let state = self.client.state(self.number).await?.unwrap_or(MessageState::Queued);
+            if state >= wanted && state != MessageState::Unsent {
+                return Ok(state);
+            }
+            if state == MessageState::Unsent {
+                return Err(Error::Refused(Refusal::NotSendable));
+            }
+            // A lagging receiver asks the store again, like one that was told.
+            while let Ok((number, _)) = states.recv().await {
+                if number == self.number {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+}
