@@ -129,6 +129,20 @@ pub enum RecordKind {
     Relay = 8,
 }
 
+impl RecordKind {
+    /// Every kind.
+    pub const ALL: [RecordKind; 8] = [
+        RecordKind::Account,
+        RecordKind::Handle,
+        RecordKind::Device,
+        RecordKind::LogIn,
+        RecordKind::Inbox,
+        RecordKind::Presence,
+        RecordKind::Invite,
+        RecordKind::Relay,
+    ];
+}
+
 /// The name of a record.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RecordKey {

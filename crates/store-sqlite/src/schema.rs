@@ -1,0 +1,105 @@
+//! The tables, and connections to them.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use sealwire_store::StoreError;
+
+use crate::failed;
+use crate::files::{private_file, sync_directory};
+
+/// The layout of both files, in their `user_version`.
+pub(crate) const VERSION: u32 = 1;
+
+const MAIL: &str = "mail.db";
+const DIRECTORY: &str = "directory.db";
+
+/// Numbers are those of `sealwire_store::logs`, as signed 64-bit integers. `bytes` comes last, so that a scan of the
+/// other columns does not touch it; it is null where an entry's bytes are gone and only its envelope id is remembered.
+const MAIL_TABLES: &str = "
+CREATE TABLE main.meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE main.entries (
+    row INTEGER PRIMARY KEY, log BLOB NOT NULL, position INTEGER NOT NULL, envelope BLOB NOT NULL, at INTEGER NOT NULL,
+    kind INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, before BLOB, after BLOB, bytes BLOB
+);
+CREATE TABLE main.logs (
+    log BLOB PRIMARY KEY, length INTEGER NOT NULL, newest_commit INTEGER NOT NULL, chain BLOB
+) WITHOUT ROWID;
+CREATE TABLE main.readers (
+    log BLOB NOT NULL, inbox BLOB NOT NULL, cursor INTEGER NOT NULL,
+    dropped_by INTEGER, dropped_at INTEGER, dropped_from BLOB, restored INTEGER,
+    PRIMARY KEY (log, inbox)
+) WITHOUT ROWID;
+CREATE TABLE main.outbox (number INTEGER PRIMARY KEY, inbox BLOB NOT NULL, entry BLOB NOT NULL);
+CREATE TABLE main.redo (step INTEGER PRIMARY KEY, kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER, value BLOB);
+";
+
+const DIRECTORY_TABLES: &str = "
+CREATE TABLE directory.records (
+    kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key)
+);
+CREATE TABLE directory.inboxes (inbox BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE directory.versions (only INTEGER PRIMARY KEY CHECK (only = 0), newest INTEGER NOT NULL);
+";
+
+/// Opens the files for writing, and makes them where there are none.
+pub(crate) fn open(directory: &Path) -> Result<Connection, StoreError> {
+    for name in [MAIL, DIRECTORY] {
+        check_untouched(&directory.join(name))?;
+    }
+    for name in [MAIL, DIRECTORY] {
+        private_file(&directory.join(name))?;
+    }
+    sync_directory(directory)?;
+    let connection = connect(directory)?;
+    for (database, tables) in [("main", MAIL_TABLES), ("directory", DIRECTORY_TABLES)] {
+        make_tables(&connection, database, tables)?;
+        let mode: String = connection
+            .query_row(&format!("PRAGMA {database}.journal_mode = WAL"), [], |row| row.get(0))
+            .map_err(failed)?;
+        if mode != "wal" {
+            return Err(StoreError::Failed(format!("SQLite has no write-ahead log here, but {mode}")));
+        }
+    }
+    Ok(connection)
+}
+
+/// One more connection to files that exist.
+pub(crate) fn connect(directory: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(directory.join(MAIL), flags).map_err(failed)?;
+    let beside = directory.join(DIRECTORY);
+    let beside = beside.to_str().ok_or_else(|| StoreError::Failed("the directory's name is not UTF-8".into()))?;
+    connection.execute("ATTACH DATABASE ?1 AS directory", [beside]).map_err(failed)?;
+    // FULL: an answer promises that a power cut does not undo it. `secure_delete`: what was removed is gone (C15).
+    let settings = "PRAGMA main.synchronous = FULL; PRAGMA directory.synchronous = FULL; PRAGMA secure_delete = ON;
+                    PRAGMA main.cache_size = -16384; PRAGMA directory.cache_size = -8192;";
+    connection.execute_batch(settings).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Refuses the file of a newer program before SQLite opens it, which would write: to the log and, on closing, to the
+/// file. The version is in the file's header, because `make_tables` writes it before the write-ahead log is used.
+fn check_untouched(path: &Path) -> Result<(), StoreError> {
+    let mut header = Vec::new();
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(failed)?,
+    };
+    file.take(100).read_to_end(&mut header).map_err(failed)?;
+    let found = header.get(60..64).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    if found > VERSION { Err(StoreError::Newer { found, known: VERSION }) } else { Ok(()) }
+}
+
+fn make_tables(connection: &Connection, database: &str, tables: &str) -> Result<(), StoreError> {
+    let version: u32 =
+        connection.query_row(&format!("PRAGMA {database}.user_version"), [], |row| row.get(0)).map_err(failed)?;
+    if version == VERSION {
+        return Ok(());
+    }
+    let sql = format!("BEGIN IMMEDIATE; {tables} PRAGMA {database}.user_version = {VERSION}; COMMIT;");
+    connection.execute_batch(&sql).map_err(failed)
+}
