@@ -188,3 +188,50 @@ impl Blob {
         BlobPart { size, held, bytes: self.bytes[begin..end].to_vec() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{Bed, random};
+
+    impl Bed for MemoryStore {
+        fn fresh(limits: Limits) -> MemoryStore {
+            MemoryStore::new(InstanceId([1; 16]), limits)
+        }
+
+        fn store(&self) -> &dyn Store {
+            self
+        }
+
+        fn restart(self) -> MemoryStore {
+            MemoryStore::from(self.snapshot())
+        }
+    }
+
+    mod conformance {
+        crate::conformance!(crate::MemoryStore);
+    }
+
+    /// L5, L9, E4, C8: what is read is what was accepted, over long random runs.
+    #[test]
+    fn random_runs_read_what_was_accepted() {
+        (0..40).for_each(|seed| random::compare::<MemoryStore, MemoryStore>(seed, 150));
+    }
+
+    /// L11: a backup brings back what was, and nothing of what came after; its instance id is another.
+    #[test]
+    fn a_snapshot_comes_back_as_it_was() {
+        let store = MemoryStore::fresh(Limits::default());
+        let open = |number| Operation::Swap { records: Vec::new(), inboxes: vec![InboxAddress([number; 16])] };
+        store.commit(Time(1), &[open(1)]).unwrap();
+        let backup = store.snapshot();
+        store.commit(Time(1), &[open(2)]).unwrap();
+        store.restore(&backup);
+        assert_eq!(store.instance(), InstanceId([1; 16]));
+        store.renew_instance(InstanceId([2; 16]));
+        assert_eq!(store.instance(), InstanceId([2; 16]));
+        assert!(store.head(LogId::Inbox(InboxAddress([1; 16]))).unwrap().is_some());
+        assert!(store.head(LogId::Inbox(InboxAddress([2; 16]))).unwrap().is_none());
+        assert_eq!(MemoryStore::from(backup).instance(), InstanceId([1; 16]), "a snapshot does not change");
+    }
+}

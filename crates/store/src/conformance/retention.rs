@@ -1,0 +1,145 @@
+//! What goes, when, and how a reader learns of it.
+
+use sealwire_wire::entry::EntryKind;
+use sealwire_wire::limits::{COMMIT_RETENTION_MS, ENVELOPE_MEMORY_MS, MESSAGE_RETENTION_MS};
+use sealwire_wire::{LogId, Position};
+
+use super::{Bed, TALK, World, appended, chain_over, commit, direct, entry, inbox, message, repeated};
+use crate::logs::Limits;
+use crate::{Operation, Outcome};
+
+const BOX: LogId = LogId::Inbox(sealwire_wire::InboxAddress([1; 16]));
+
+/// L9: an entry goes when the slowest reader has passed it, commits too; the head and the chain stay.
+pub fn entries_that_all_have_read_go<B: Bed>() {
+    let mut world = World::<B>::new().with_inboxes().with_talk(&[1, 2]);
+    let entries = [commit(0, 100), message(1, 1), message(1, 2)];
+    world.talk(1, message(1, 1));
+    world.talk(1, message(1, 2));
+    let head = world.head(TALK);
+    world.acknowledge(TALK, 1, 3);
+    assert_eq!(world.sweep(), 0);
+    world.acknowledge(TALK, 2, 2);
+    assert_eq!(world.sweep(), 2);
+    world.restart();
+    assert_eq!(world.positions(TALK, 0), [3]);
+    assert_eq!(world.page(TALK, 0).trimmed, Some((Position(2), Some(chain_over(&entries[..2])))));
+    assert_eq!(world.page(TALK, 1).trimmed, Some((Position(2), Some(chain_over(&entries[..2])))));
+    assert_eq!(world.page(TALK, 2).trimmed, None);
+    world.acknowledge(TALK, 2, 3);
+    assert_eq!(world.sweep(), 1);
+    world.restart();
+    assert_eq!(world.head(TALK), head, "L5: nothing of the order is lost with the entries");
+    assert_eq!(world.page(TALK, 0).trimmed, Some((Position(3), Some(chain_over(&entries)))));
+    assert_eq!(world.page(TALK, 3).trimmed, None);
+    assert_eq!(world.talk(1, message(1, 3)), appended(4));
+    assert_eq!(world.head(TALK).chain, Some(chain_over(&[&entries[..], &[message(1, 3)]].concat())));
+}
+
+/// L9: at the limits and one past; in inboxes and conversations.
+pub fn messages_live_30_days_and_commits_60<B: Bed>() {
+    let mut world = World::<B>::new().with_inboxes().with_talk(&[1]);
+    world.talk(1, message(1, 1));
+    world.to_inbox(1, direct(1));
+    world.pass(MESSAGE_RETENTION_MS);
+    world.sweep();
+    assert_eq!((world.positions(TALK, 0).len(), world.positions(BOX, 0).len()), (2, 1));
+    world.pass(1);
+    world.sweep();
+    world.restart();
+    assert_eq!((world.positions(TALK, 0), world.positions(BOX, 0).len()), (vec![1], 0));
+    assert_eq!(world.page(BOX, 0).trimmed, Some((Position(1), None)));
+    world.pass(COMMIT_RETENTION_MS - MESSAGE_RETENTION_MS - 1);
+    world.sweep();
+    assert_eq!(world.positions(TALK, 0), [1]);
+    world.pass(1);
+    world.sweep();
+    world.restart();
+    assert_eq!(world.positions(TALK, 0).len(), 0);
+    assert_eq!(world.head(TALK).newest_commit, Position(1));
+}
+
+/// L9: messages go before the commits between them; each gap is told once, with the chain at its end (L5).
+pub fn a_gap_between_commits_is_told<B: Bed>() {
+    let mut world = World::<B>::new().with_inboxes().with_talk(&[1]);
+    let entries = [commit(0, 100), message(1, 1), message(1, 2), commit(1, 3), message(4, 4)];
+    entries[1..].iter().for_each(|entry| assert!(matches!(world.talk(1, entry.clone()), Outcome::Appended { .. })));
+    world.pass(MESSAGE_RETENTION_MS + 1);
+    world.sweep();
+    world.talk(1, message(4, 5));
+    for _ in 0..2 {
+        assert_eq!((world.positions(TALK, 0), world.page(TALK, 0).trimmed), (vec![1], None));
+        let first_gap = Some((Position(3), Some(chain_over(&entries[..3]))));
+        assert_eq!((world.positions(TALK, 1), world.page(TALK, 1).trimmed), (vec![4], first_gap));
+        let second_gap = Some((Position(5), Some(chain_over(&entries))));
+        assert_eq!((world.positions(TALK, 4), world.page(TALK, 4).trimmed), (vec![6], second_gap));
+        world.restart();
+    }
+}
+
+/// L9: the oldest messages go, by number or by bytes; the writer is never refused.
+pub fn a_full_inbox_drops_its_oldest_messages<B: Bed>() {
+    let size = direct(1).encode().len() as u64;
+    let by_number = Limits { inbox_entries: 3, ..Limits::default() };
+    let by_bytes = Limits { inbox_bytes: size * 3, ..Limits::default() };
+    for limits in [by_number, by_bytes] {
+        let mut world = World::<B>::within(limits).with_inboxes();
+        for envelope in 1..=3 {
+            world.to_inbox(1, direct(envelope));
+        }
+        assert_eq!(world.positions(BOX, 0), [1, 2, 3], "at the limit");
+        world.restart();
+        assert_eq!(world.to_inbox(1, direct(4)), appended(4));
+        assert_eq!(world.positions(BOX, 0), [2, 3, 4], "one past it");
+        world.restart();
+        assert_eq!(world.page(BOX, 0).trimmed, Some((Position(1), None)));
+        assert_eq!(world.to_inbox(1, direct(1)), repeated(1), "E4");
+    }
+    let tiny = World::<B>::within(Limits { inbox_bytes: 1, ..Limits::default() }).with_inboxes();
+    tiny.to_inbox(1, direct(1));
+    tiny.to_inbox(1, direct(2));
+    assert_eq!(tiny.positions(BOX, 0), [2], "the newest stays, however large");
+}
+
+/// L9: commits and repairs stay when a quota is full.
+pub fn a_full_conversation_keeps_its_commits<B: Bed>() {
+    let limits = Limits { conversation_entries: 3, ..Limits::default() };
+    let mut world = World::<B>::within(limits).with_inboxes().with_talk(&[1]);
+    world.talk(1, message(1, 1));
+    world.talk(1, entry(EntryKind::Cannot, 0, 2));
+    world.talk(1, message(1, 3));
+    assert_eq!((world.positions(TALK, 0), world.positions(TALK, 1)), (vec![1], vec![3, 4]));
+    world.restart();
+    world.talk(1, commit(1, 4));
+    assert_eq!(world.talk(1, commit(5, 5)), appended(6), "over the quota with nothing to drop");
+    assert_eq!((world.positions(TALK, 1), world.positions(TALK, 3)), (vec![3], vec![5, 6]));
+}
+
+/// E4: 30 days, at the limit and one past.
+pub fn envelope_ids_are_forgotten_after_30_days<B: Bed>() {
+    let mut world = World::<B>::new().with_inboxes();
+    world.to_inbox(1, direct(1));
+    world.acknowledge(BOX, 1, 1);
+    assert_eq!(world.sweep(), 1);
+    world.pass(ENVELOPE_MEMORY_MS);
+    assert_eq!(world.sweep(), 0);
+    world.restart();
+    assert_eq!(world.to_inbox(1, direct(1)), repeated(1));
+    world.pass(1);
+    assert_eq!(world.sweep(), 1);
+    world.restart();
+    assert_eq!(world.to_inbox(1, direct(1)), appended(2));
+}
+
+/// A sweep does as much as it is asked, and the next goes on.
+pub fn a_sweep_is_bounded<B: Bed>() {
+    let world = World::<B>::new().with_inboxes();
+    (1..=5).for_each(|envelope| assert_eq!(world.to_inbox(1, direct(envelope)), appended(u64::from(envelope))));
+    world.acknowledge(LogId::Inbox(inbox(1)), 1, 5);
+    let sweep = || world.apply(Operation::Sweep { most: 2 });
+    assert_eq!(sweep(), Outcome::Swept { entries: 2 });
+    assert_eq!(world.positions(BOX, 0), [3, 4, 5]);
+    assert_eq!(sweep(), Outcome::Swept { entries: 2 });
+    assert_eq!(sweep(), Outcome::Swept { entries: 1 });
+    assert_eq!(sweep(), Outcome::Swept { entries: 0 });
+}
