@@ -85,7 +85,9 @@ pub(crate) fn forget_unfinished(connection: &Connection) -> Result<(), StoreErro
     if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").map_err(failed)?;
     }
-    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").map_err(failed)
+    let is_busy: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(failed)?;
+    if is_busy { Err(failed("the write-ahead log could not be emptied")) } else { Ok(()) }
 }
 
 /// The store's instance id; `fresh` where it has none yet.

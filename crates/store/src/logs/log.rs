@@ -361,7 +361,7 @@ impl Log {
         let last = self.length;
         let mut behind = self.live.range(self.kept_upto.next()..).take_while(|(position, _)| **position < last);
         let found = behind.find(|(_, live)| !live.kind.is_kept_long()).map(|(position, _)| *position);
-        self.kept_upto = found.unwrap_or(Position(last.0 - 1)).max(self.kept_upto);
+        self.kept_upto = found.unwrap_or(Position(last.0 - 1));
         found
     }
 
