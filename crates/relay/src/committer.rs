@@ -1,0 +1,199 @@
+//! The one thread that commits. Operations of all connections gather in a bounded channel while a commit is under way,
+//! and the next group takes them all, up to a limit: one sync for many, and no wait where there is only one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use sealwire_relay_core::{StoreFailed, Token, grown_logs, leaves_welcomes};
+use sealwire_store::{Operation, Outcome, Store, StoreError};
+use sealwire_wire::LogId;
+use tokio::sync::mpsc;
+
+use crate::hub::Hub;
+use crate::mailbox::Mailbox;
+use crate::service::now;
+
+/// Operations in one group.
+const GROUP_MAX: usize = 256;
+/// Jobs that wait for the committer; whoever brings more waits, and its client with it.
+const QUEUE_MAX: usize = 1_024;
+/// Welcomes that one round moves into their inboxes.
+const FILL_MOST: usize = 256;
+/// Entries that one sweep removes; where as many went, the next comes with the next group.
+const SWEEP_MOST: usize = 4_096;
+
+/// What the committer is asked.
+enum Job {
+    /// A connection's operations, in order.
+    Commit { mailbox: Arc<Mailbox>, operations: Vec<(Token, Operation)> },
+    /// Remove what nobody needs any more (L9).
+    Sweep,
+    /// Commit what came before, then end.
+    Stop,
+}
+
+/// The way to the committer.
+#[derive(Clone)]
+pub(crate) struct Committer {
+    jobs: mpsc::Sender<Job>,
+    aborted: Arc<AtomicBool>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system's, if it gives no thread.
+    pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>) -> std::io::Result<(Committer, JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let aborted = Arc::new(AtomicBool::new(false));
+        let work = Work { store, hub, aborted: Arc::clone(&aborted) };
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(queue))?;
+        Ok((Committer { jobs, aborted }, thread))
+    }
+
+    /// Hands over a connection's operations. Waits where too much waits already. `false`: the committer has ended.
+    pub(crate) async fn commit(&self, mailbox: &Arc<Mailbox>, operations: Vec<(Token, Operation)>) -> bool {
+        self.jobs.send(Job::Commit { mailbox: Arc::clone(mailbox), operations }).await.is_ok()
+    }
+
+    /// Asks for a sweep, if there is room for it: it can wait for the next time.
+    pub(crate) fn sweep(&self) {
+        if self.jobs.try_send(Job::Sweep).is_err() {
+            tracing::debug!("busy: the sweep waits for its next time");
+        }
+    }
+
+    /// Lets it commit what waits, then end.
+    pub(crate) async fn stop(&self) {
+        // An error says that it has ended already.
+        let _ended = self.jobs.send(Job::Stop).await;
+    }
+
+    /// Lets it end at once, as a crash would: what waits is lost, and nobody was told that it was accepted.
+    pub(crate) async fn abort(&self) {
+        self.aborted.store(true, Ordering::Relaxed);
+        self.stop().await;
+    }
+}
+
+struct Work {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    aborted: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn run(self, mut queue: mpsc::Receiver<Job>) {
+        // What a crash left in the outbox of Welcomes (C8).
+        self.fill_inboxes(&mut BTreeSet::new());
+        while let Some(first) = queue.blocking_recv() {
+            let mut group = Group::default();
+            group.take(first);
+            while group.operations.len() < GROUP_MAX
+                && let Ok(job) = queue.try_recv()
+            {
+                group.take(job);
+            }
+            if self.aborted.load(Ordering::Relaxed) {
+                return;
+            }
+            self.commit(&mut group);
+            if group.sweeps {
+                self.sweep();
+            }
+            if group.stops {
+                return;
+            }
+        }
+    }
+
+    fn commit(&self, group: &mut Group) {
+        if group.operations.is_empty() {
+            return;
+        }
+        let mut grown = BTreeSet::new();
+        let outcomes = match self.commit_all(&group.operations) {
+            Ok(outcomes) => {
+                let both = || group.operations.iter().zip(&outcomes);
+                grown.extend(both().flat_map(|(operation, outcome)| grown_logs(operation, outcome)));
+                if both().any(|(operation, outcome)| leaves_welcomes(operation, outcome)) {
+                    self.fill_inboxes(&mut grown);
+                }
+                outcomes.into_iter().map(Ok).collect()
+            }
+            Err(StoreFailed) => vec![Err(StoreFailed); group.operations.len()],
+        };
+        let mut outcomes = outcomes.into_iter();
+        let mut to_wake = Vec::new();
+        for (mailbox, tokens) in group.owners.drain(..) {
+            mailbox.put_stored(tokens.into_iter().zip(outcomes.by_ref()));
+            to_wake.push(mailbox);
+        }
+        // All notices first, then one wake-up for each connection: its Accepted and its Deliver share a flush.
+        self.hub.put_woken(&grown, &mut to_wake);
+        to_wake.sort_by_key(|mailbox| Arc::as_ptr(mailbox) as usize);
+        to_wake.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        to_wake.iter().for_each(|mailbox| mailbox.wake());
+    }
+
+    /// One outcome for each operation, or none for any.
+    fn commit_all(&self, operations: &[Operation]) -> Result<Vec<Outcome>, StoreFailed> {
+        match self.store.commit(now(), operations) {
+            Ok(outcomes) if outcomes.len() == operations.len() => Ok(outcomes),
+            Ok(_) => {
+                tracing::error!("the store answered another number of operations");
+                Err(StoreFailed)
+            }
+            Err(error) => {
+                tracing::error!(%error, operations = operations.len(), "the store failed");
+                Err(StoreFailed)
+            }
+        }
+    }
+
+    fn fill_inboxes(&self, grown: &mut BTreeSet<LogId>) {
+        while let Some(Outcome::Filled(inboxes)) = self.one(&Operation::FillInboxes { most: FILL_MOST })
+            && !inboxes.is_empty()
+        {
+            grown.extend(inboxes.into_iter().map(LogId::Inbox));
+        }
+    }
+
+    fn sweep(&self) {
+        if let Some(Outcome::Swept { entries }) = self.one(&Operation::Sweep { most: SWEEP_MOST }) {
+            tracing::debug!(entries, "swept");
+        }
+    }
+
+    fn one(&self, operation: &Operation) -> Option<Outcome> {
+        let report = |error: &StoreError| tracing::error!(%error, "the store failed");
+        self.store.commit(now(), std::slice::from_ref(operation)).inspect_err(report).ok()?.into_iter().next()
+    }
+}
+
+/// What one commit takes together.
+#[derive(Default)]
+struct Group {
+    operations: Vec<Operation>,
+    /// Whose they are, in the same order.
+    owners: Vec<(Arc<Mailbox>, Vec<Token>)>,
+    sweeps: bool,
+    stops: bool,
+}
+
+impl Group {
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Commit { mailbox, operations } => {
+                let (tokens, operations): (Vec<_>, Vec<_>) = operations.into_iter().unzip();
+                self.operations.extend(operations);
+                self.owners.push((mailbox, tokens));
+            }
+            Job::Sweep => self.sweeps = true,
+            Job::Stop => self.stops = true,
+        }
+    }
+}
