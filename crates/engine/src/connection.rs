@@ -20,6 +20,9 @@ const BACKOFF_MS: u64 = 250;
 /// The longest wait before connecting again: a minute.
 const BACKOFF_MAX_MS: u64 = 60_000;
 
+/// How often contacts who have not confirmed a message are looked up again, for new keys: ten minutes.
+const REFRESH_MS: u64 = 600_000;
+
 /// The state of the connection. Nothing of it outlives the process.
 #[derive(Default)]
 pub(crate) struct Link {
@@ -39,12 +42,16 @@ pub(crate) struct Link {
     pub(crate) in_flight_max: usize,
     /// The relay asked to wait until then.
     pub(crate) paused_until: Option<Time>,
+    /// When contacts who have not confirmed a message are looked up again.
+    refresh_at: Option<Time>,
     /// The last position that came on this connection.
     pub(crate) delivered_upto: Position,
     /// Whether nothing was delivered yet on this connection.
     pub(crate) nothing_delivered: bool,
     /// Whether more had come than can be held: the rest is fetched again on the next connection.
     pub(crate) overflowed: bool,
+    /// Whether the relay was restored from a backup since the last connection (L11).
+    pub(crate) relay_restored: bool,
     pub(crate) online: BTreeSet<PresenceToken>,
     /// Contacts who were told on this connection that they sealed to a replaced key.
     pub(crate) told: BTreeSet<AccountId>,
@@ -102,7 +109,7 @@ impl Link {
         match self.stage {
             Stage::Fresh => Some(Time(0)),
             Stage::Down(again_at) => again_at,
-            Stage::Active => [oldest, self.paused_until].into_iter().flatten().min(),
+            Stage::Active => [oldest, self.paused_until, self.refresh_at].into_iter().flatten().min(),
             Stage::Restored => None,
             Stage::Unregistered if self.asked.is_empty() => None,
             _ => Some(self.since.plus(LOG_IN_DEADLINE_MS)),
@@ -169,6 +176,10 @@ impl Engine {
                 if self.link.paused_until.is_some_and(|until| is_due(until, turn.now, BACKOFF_MAX_MS)) {
                     self.link.paused_until = None;
                     self.ask_for_held(turn);
+                }
+                if self.link.refresh_at.is_none_or(|at| is_due(at, turn.now, REFRESH_MS)) {
+                    self.link.refresh_at = Some(turn.now.plus(REFRESH_MS));
+                    self.refresh_undelivered(turn);
                 }
             }
             _ if is_due(self.link.since.plus(LOG_IN_DEADLINE_MS), turn.now, LOG_IN_DEADLINE_MS) => self.hang_up(turn),
@@ -276,15 +287,30 @@ impl Engine {
             LoggedIn::Registered { account, inbox, .. } if account != self.log.id() || inbox != self.own.inbox => {
                 self.stay_away(turn, LogInProblem::Unsuitable);
             }
-            LoggedIn::Registered { restored: true, account_head, .. } => {
+            LoggedIn::Registered { restored, read_upto, account_entries, account_head, .. }
+                if restored || self.is_behind(read_upto, account_entries, account_head) =>
+            {
+                self.progress.cursor = self.progress.cursor.max(read_upto);
+                self.save_progress(turn);
                 self.link.enter(Stage::Restored, turn.now);
                 self.restored(turn, account_head, false);
             }
-            LoggedIn::Registered { read_upto, account_entries, account_head, .. } => {
+            LoggedIn::Registered { read_upto, account_head, .. } => {
+                self.progress.cursor = self.progress.cursor.max(read_upto);
+                self.save_progress(turn);
                 self.activate(turn, read_upto);
-                self.publish_missing(turn, account_entries, account_head);
+                self.publish_missing(turn, account_head);
             }
         }
+    }
+
+    /// Whether this store was put back, though not far enough for the incarnation to tell (N3): the relay knows of entries
+    /// that this device has acknowledged or signed, and the store does not.
+    fn is_behind(&self, read_upto: Position, account_entries: u64, account_head: [u8; 32]) -> bool {
+        let read_more = read_upto > self.progress.cursor && !self.link.relay_restored;
+        let signed_more = account_entries > self.log.entries().len() as u64
+            && self.own.publishing.as_ref().is_none_or(|entry| entry.hash() != account_head);
+        read_more || signed_more
     }
 
     /// From here on the log-in counts: the pending incarnation is the committed one.
@@ -305,6 +331,7 @@ impl Engine {
         turn.send(ToRelay::Ack { log: LogId::Inbox(self.own.inbox), upto: self.progress.cursor });
         self.forget_old(turn);
         self.ask_for_held(turn);
+        self.link.refresh_at = Some(turn.now.plus(REFRESH_MS));
         self.refresh_undelivered(turn);
     }
 
@@ -390,17 +417,13 @@ impl Engine {
     }
 
     /// L11: a relay that was restored from a backup gets what it lost of the own log; an unconfirmed entry goes again.
-    fn publish_missing(&mut self, turn: &mut Turn<'_>, account_entries: u64, account_head: [u8; 32]) {
-        let known = self.log.entries().iter().position(|entry| entry.hash() == account_head);
-        match known {
+    fn publish_missing(&mut self, turn: &mut Turn<'_>, account_head: [u8; 32]) {
+        let all: Vec<_> = self.log.entries().iter().chain(&self.own.publishing).cloned().collect();
+        match all.iter().position(|entry| entry.hash() == account_head) {
+            // What is unconfirmed goes again even if it is the head: the answer is what was lost.
             Some(index) => {
-                let missing = self.log.entries()[index + 1..].to_vec();
-                let unconfirmed = self.own.publishing.clone();
-                missing.into_iter().chain(unconfirmed).for_each(|entry| self.publish(turn, entry, None));
-            }
-            None if account_entries > self.log.entries().len() as u64 => {
-                let account = self.log.id();
-                self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+                let from = (index + 1).min(self.log.entries().len());
+                all[from..].iter().for_each(|entry| self.publish(turn, entry.clone(), None));
             }
             None => turn.event(Event::BadAnswer { account: Some(self.log.id()) }),
         }
@@ -408,6 +431,7 @@ impl Engine {
 
     fn relay_was_restored(&mut self, turn: &mut Turn<'_>) {
         // Its inbox may have fewer entries than were read: positions begin again where it stands.
+        self.link.relay_restored = true;
         self.progress.cursor = Position::START;
         self.save_progress(turn);
         self.repeat_accepted(turn);
@@ -419,7 +443,7 @@ impl Engine {
             Some(Asked::Register) => {
                 self.activate(turn, Position::START);
                 let genesis = self.log.entries()[0].hash();
-                self.publish_missing(turn, 1, genesis);
+                self.publish_missing(turn, genesis);
             }
             Some(Asked::Publish(entry, ticket)) => {
                 self.published(turn, entry);
@@ -471,18 +495,10 @@ impl Engine {
             return turn.event(Event::BadAnswer { account: Some(self.log.id()) });
         }
         self.save_own(turn);
-        match self.link.stage {
-            Stage::Restored => {
-                let head = self.log.head();
-                self.restored(turn, head, false);
-            }
-            _ if !self.holds_published_keys() => turn.event(Event::StoreConflict),
-            _ => {}
+        if self.link.stage == Stage::Restored {
+            let head = self.log.head();
+            self.restored(turn, head, false);
         }
-    }
-
-    fn holds_published_keys(&self) -> bool {
-        self.log.device(self.secrets.device_id()).is_some_and(|card| card.direct == self.secrets.card().direct)
     }
 
     fn failed(&mut self, turn: &mut Turn<'_>, failed: Failed) {
@@ -518,6 +534,7 @@ impl Engine {
             self.next_secrets = None;
             turn.delete(Table::Own, record::NEXT_SECRETS);
             self.save_own(turn);
+            self.link.enter(Stage::Restored, turn.now);
             let account = self.log.id();
             self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
         } else {

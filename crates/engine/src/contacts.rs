@@ -28,6 +28,8 @@ pub(crate) struct Contact {
     pub(crate) rival: Option<Rival>,
     /// What they gave, to be told when they connect.
     pub(crate) token: Option<PresenceToken>,
+    /// What they were given, to be told when this side connects.
+    pub(crate) handed: Option<PresenceToken>,
     /// Messages of a stranger that wait for a decision.
     pub(crate) waiting: u32,
 }
@@ -55,7 +57,17 @@ impl Contact {
         inboxes: Vec<(DeviceId, InboxAddress)>,
         standing: Standing,
     ) -> Contact {
-        Contact { handle, log, inboxes, standing, verified_at_entry: None, rival: None, token: None, waiting: 0 }
+        Contact {
+            handle,
+            log,
+            inboxes,
+            standing,
+            verified_at_entry: None,
+            rival: None,
+            token: None,
+            handed: None,
+            waiting: 0,
+        }
     }
 
     /// Whether sending waits for the person: the handle of a verified contact belongs to somebody else now.
@@ -85,6 +97,7 @@ impl Contact {
             verified_at_entry: record.verified_at_entry,
             rival: rival.transpose()?,
             token: record.token,
+            handed: record.handed,
             waiting: record.waiting,
         })
     }
@@ -102,6 +115,7 @@ impl Contact {
                 declined: u8::from(rival.declined),
             }),
             token: self.token,
+            handed: self.handed,
             waiting: self.waiting,
         }
     }
@@ -424,22 +438,33 @@ impl Engine {
             Standing::Stranger => {}
         }
         if let Some(handle) = contact.handle.clone().filter(|handle| !self.handles.contains_key(handle)) {
-            self.pin_handle(turn, handle, account);
+            self.pin_handle(turn, handle.clone(), account);
+            // What was written to that handle before is for them, and goes first.
+            self.resolve(turn, &handle);
         }
         self.accept_contact(turn, account);
+        self.hand_presence(turn, account);
         Ok(Reply::Done)
     }
 
-    /// From now on they get receipts, also for what has waited, and the presence token (A2).
+    /// From now on they get receipts, also for what has waited.
     fn accept_contact(&mut self, turn: &mut Turn<'_>, account: AccountId) {
         let Some(contact) = self.contacts.get_mut(&account) else { return };
         contact.standing = Standing::Accepted;
         contact.waiting = 0;
         self.save_contact(turn, account);
         self.receipts_for_accepted(turn, account);
-        if let Some(token) = self.own.presence {
-            self.enqueue_part(turn, account, Part::Presence(Some(token)));
-        }
+        self.watch(turn);
+    }
+
+    /// Gives a contact the token with which it is told when this side connects (A2): when it is accepted, and when this
+    /// side writes to it first.
+    pub(crate) fn hand_presence(&mut self, turn: &mut Turn<'_>, account: AccountId) {
+        let token = self.own.presence;
+        let Some(contact) = self.contacts.get_mut(&account).filter(|contact| contact.handed != token) else { return };
+        contact.handed = token;
+        self.save_contact(turn, account);
+        self.enqueue_part(turn, account, Part::Presence(token));
     }
 
     pub(crate) fn set_blocked(
@@ -502,16 +527,17 @@ impl Engine {
             turn.send(ToRelay::SetPresence { token: self.own.presence });
         }
         let accepted = |(account, contact): (&AccountId, &Contact)| {
-            (contact.standing == Standing::Accepted && !contact.log.is_retired()).then_some(*account)
+            let has_one = contact.standing == Standing::Accepted && contact.handed.is_some();
+            (has_one && !contact.log.is_retired()).then_some(*account)
         };
         let accounts: Vec<_> = self.contacts.iter().filter_map(accepted).collect();
-        let token = self.own.presence;
-        accounts.into_iter().for_each(|account| self.enqueue_part(turn, account, Part::Presence(token)));
+        accounts.into_iter().for_each(|account| self.hand_presence(turn, account));
         Ok(Reply::Done)
     }
 
     pub(crate) fn watch(&mut self, turn: &mut Turn<'_>) {
-        let tokens: Vec<_> = self.contacts.values().filter_map(|contact| contact.token).take(WATCHED_TOKENS_MAX).collect();
+        let accepted = self.contacts.values().filter(|contact| contact.standing == Standing::Accepted);
+        let tokens: Vec<_> = accepted.filter_map(|contact| contact.token).take(WATCHED_TOKENS_MAX).collect();
         if self.link.is_active() {
             turn.send(ToRelay::Watch { tokens });
         }

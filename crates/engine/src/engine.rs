@@ -17,7 +17,7 @@ use crate::command::{Command, ContactView, Refusal, Reply};
 use crate::connection::Link;
 use crate::contacts::Contact;
 use crate::outbox::Outgoing;
-use crate::record::{self, Change, HeldRecord, IncarnationRecord, OwnRecord, ProgressRecord, RecordError, Table, Text};
+use crate::record::{self, Change, HeldRecord, IncarnationRecord, OwnRecord, ProgressRecord, RecordError, SeenRecord, Table, Text};
 use crate::step::{Input, Step, Ticket, Turn};
 
 /// What a new account is made with.
@@ -95,7 +95,7 @@ pub struct Engine {
     pub(crate) by_content: BTreeMap<ContentId, u64>,
     /// What has to be sent and is not on its way on this connection.
     pub(crate) unsent: BTreeSet<u64>,
-    pub(crate) seen: BTreeMap<ContentId, Time>,
+    pub(crate) seen: BTreeMap<ContentId, SeenRecord>,
     pub(crate) held: BTreeMap<Position, HeldRecord>,
     pub(crate) receipts: BTreeMap<(AccountId, ContentId), Status>,
     pub(crate) receipts_due: Option<Time>,

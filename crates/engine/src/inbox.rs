@@ -14,7 +14,7 @@ use sealwire_keys::SafetyNumber;
 use crate::contacts::Standing;
 use crate::engine::{Channel, Engine};
 use crate::event::{Event, Incoming, QuarantineReason, RequestView};
-use crate::record::{self, HeldRecord, MessageRecord, QuarantineRecord, Table, Text, UnshownRecord};
+use crate::record::{self, HeldRecord, MessageRecord, QuarantineRecord, SeenRecord, Table, Text, UnshownRecord};
 use crate::step::Turn;
 
 /// How an attempt to open an envelope ended.
@@ -143,7 +143,7 @@ impl Engine {
             // The key that this device itself seals with, sent back to it (HR-06), or another account's.
             Some(_) => return Err(QuarantineReason::OtherKey),
         };
-        if !window.is_new(header.counter) {
+        if window.is_too_old(header.counter) {
             // A duplicate; nothing to show and nothing to say.
             return Ok(());
         }
@@ -153,13 +153,36 @@ impl Engine {
             OpenError::Rejected => QuarantineReason::Rejected,
         })?;
         let content = Content::decode(&opened).map_err(|_| QuarantineReason::BadContent)?;
+        if !window.is_new(header.counter) {
+            return self.take_repeated(turn, account, at, header, &opened, content);
+        }
         let gap = window.gap_before(header.counter);
-        self.take_content(turn, account, at, &opened, content)?;
+        self.take_content(turn, account, at, header, &opened, content)?;
         self.mark_seen(turn, account, header, window);
         if gap > 0 {
             turn.event(Event::Gap { account, missing: gap });
         }
         Ok(())
+    }
+
+    /// A counter that was seen, in an envelope that opens: a replay, whose content is known, or a message of a sender
+    /// whose store was put back unnoticed and counts again. The first is a duplicate, the second is shown: content ids
+    /// are remembered at least as long as the window reaches. What only contacts may say is not taken twice.
+    fn take_repeated(
+        &mut self,
+        turn: &mut Turn<'_>,
+        account: AccountId,
+        at: Time,
+        header: &Header,
+        bytes: &[u8],
+        content: Content,
+    ) -> Result<(), QuarantineReason> {
+        match content.part {
+            Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
+                self.take_content(turn, account, at, header, bytes, content)
+            }
+            Part::Status(_) | Part::Presence(_) | Part::Refused(_) => Ok(()),
+        }
     }
 
     fn mark_seen(&mut self, turn: &mut Turn<'_>, account: AccountId, header: &Header, mut window: ReplayWindow) {
@@ -174,6 +197,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         account: AccountId,
         at: Time,
+        header: &Header,
         bytes: &[u8],
         content: Content,
     ) -> Result<(), QuarantineReason> {
@@ -182,9 +206,14 @@ impl Engine {
         match &content.part {
             Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
                 let id = content_id(one_to_one(self.log.id(), account), account, bytes);
-                return self.take_message(turn, account, at, id, bytes, content);
+                return self.take_message(turn, account, at, header, id, bytes, content);
             }
+            // A stranger's token is kept with the request, and not shown to the relay before it is accepted.
+            Part::Presence(_) if contact.waiting > 0 => {}
             _ if !accepted => return Err(QuarantineReason::NotAccepted),
+            _ => {}
+        }
+        match &content.part {
             Part::Status(statuses) => {
                 for (id, status) in statuses.clone() {
                     self.receipt(turn, account, id, status);
@@ -195,17 +224,20 @@ impl Engine {
                 self.save_contact(turn, account);
                 self.watch(turn);
             }
+            Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {}
             // A hint that its sender replaced its keys. What is sealed again depends on its account log alone.
             Part::Refused(_) => self.refresh(turn, account),
         }
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a message, with what is known of it")]
     fn take_message(
         &mut self,
         turn: &mut Turn<'_>,
         account: AccountId,
         at: Time,
+        header: &Header,
         id: ContentId,
         bytes: &[u8],
         content: Content,
@@ -220,8 +252,9 @@ impl Engine {
                 contact.waiting += 1;
                 self.save_contact(turn, account);
             }
-            self.seen.insert(id, turn.now);
-            turn.put(Table::Seen, id.0, record::encode(&turn.now));
+            let seen = SeenRecord { at: turn.now, commitment: header.commitment.0, counter: header.counter };
+            self.seen.insert(id, seen);
+            turn.put(Table::Seen, id.0, record::encode(&seen));
             self.show(turn, account, at, id, bytes, content, request);
         }
         // Also for a duplicate: its sender did not get the first receipt.

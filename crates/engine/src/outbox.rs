@@ -19,7 +19,7 @@ use crate::connection::is_due;
 use crate::contacts::Standing;
 use crate::engine::{Channel, Engine};
 use crate::event::{Event, MessageState, UnsentReason};
-use crate::record::{self, ChannelRecord, MessageRecord, OutgoingRecord, RecordError, SealedRecord, Table, Text};
+use crate::record::{self, ChannelRecord, MessageRecord, OutgoingRecord, RecordError, SealedRecord, SeenRecord, Table, Text};
 use crate::step::Turn;
 
 /// An outgoing message that is not finished.
@@ -330,7 +330,12 @@ impl Engine {
             return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Retired));
         }
         match self.seal(turn, account, number) {
-            Ok(()) => self.send_sealed(turn, number),
+            Ok(()) => {
+                self.send_sealed(turn, number);
+                if self.outgoing.get(&number).is_some_and(|outgoing| outgoing.message) {
+                    self.hand_presence(turn, account);
+                }
+            }
             Err(reason) => self.finish(turn, number, MessageState::Unsent, Some(reason)),
         }
     }
@@ -487,15 +492,11 @@ impl Engine {
         }
     }
 
-    /// On each connection: whether those who have not confirmed a message still have the key that it was sealed to.
+    /// On each connection, and now and then: whether those who have not confirmed a message still have the key that it was sealed to.
     pub(crate) fn refresh_undelivered(&mut self, turn: &mut Turn<'_>) {
         let waiting = |outgoing: &Outgoing| (outgoing.state == MessageState::Accepted).then_some(outgoing.to).flatten();
         let accounts: std::collections::BTreeSet<_> = self.outgoing.values().filter_map(waiting).collect();
-        for account in accounts {
-            if !self.link.refreshed.contains(&account) {
-                self.refresh(turn, account);
-            }
-        }
+        accounts.into_iter().for_each(|account| self.refresh(turn, account));
     }
 
     /// L11: what a restored relay may have lost goes again, the same bytes.
@@ -530,11 +531,19 @@ impl Engine {
                 self.drop_outgoing(turn, number);
             }
         }
-        let old = |(id, at): (&ContentId, &Time)| (turn.now.since(*at) > 2 * MESSAGE_RETENTION_MS).then_some(*id);
-        let old: Vec<ContentId> = self.seen.iter().filter_map(old).collect();
+        let old = |seen: &SeenRecord| turn.now.since(seen.at) > 2 * MESSAGE_RETENTION_MS && !self.window_reaches(seen);
+        let old: Vec<ContentId> = self.seen.iter().filter(|(_, seen)| old(seen)).map(|(id, _)| *id).collect();
         for id in old {
             self.seen.remove(&id);
             turn.delete(Table::Seen, id.0);
+        }
+    }
+
+    /// Whether a replay of a message would still be opened.
+    fn window_reaches(&self, seen: &SeenRecord) -> bool {
+        match self.channels.get(&Commitment(seen.commitment)) {
+            Some(Channel::Receiving { window, .. }) => !window.is_too_old(seen.counter),
+            _ => false,
         }
     }
 

@@ -199,6 +199,7 @@ pub(crate) struct ContactRecord {
     pub(crate) verified_at_entry: Option<u64>,
     pub(crate) rival: Option<RivalRecord>,
     pub(crate) token: Option<PresenceToken>,
+    pub(crate) handed: Option<PresenceToken>,
     pub(crate) waiting: u32,
 }
 
@@ -219,6 +220,14 @@ pub(crate) enum ChannelRecord {
     Sending { account: AccountId, next: u32 },
     #[tls_codec(discriminant = 2)]
     Receiving { account: AccountId, window: TlsByteVecU24 },
+}
+
+/// A message that was shown, and the counter that it came with.
+#[derive(Clone, Copy, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+pub(crate) struct SeenRecord {
+    pub(crate) at: Time,
+    pub(crate) commitment: [u8; 32],
+    pub(crate) counter: u32,
 }
 
 /// An outgoing message.

@@ -23,6 +23,11 @@ impl ReplayWindow {
         behind < REPLAY_WINDOW && !self.bit(behind)
     }
 
+    /// Whether a counter lies so far behind that it cannot be told from a replay any more.
+    pub fn is_too_old(&self, counter: u32) -> bool {
+        counter < self.end && self.end - 1 - counter >= REPLAY_WINDOW
+    }
+
     /// Marks a counter as seen. Only after its message was authenticated: an attacker must not move the window.
     pub fn mark(&mut self, counter: u32) {
         self.seen.resize(WORDS, 0);
@@ -114,6 +119,7 @@ mod tests {
         window.mark(REPLAY_WINDOW);
         assert!(window.is_new(1), "the oldest that can be told");
         assert!(!window.is_new(0), "one further counts as seen");
+        assert!(window.is_too_old(0) && !window.is_too_old(1) && !window.is_too_old(REPLAY_WINDOW + 9));
         assert_eq!(ReplayWindow::from_bytes(&[0; 5]), None);
         assert_eq!(ReplayWindow::from_bytes(&[]), None);
     }

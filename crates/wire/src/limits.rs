@@ -67,7 +67,7 @@ pub const HELD_MAX: usize = 1_000;
 /// Strangers whose requests wait for a decision.
 pub const REQUESTS_MAX: usize = 100;
 /// Messages that one stranger's request holds.
-pub const REQUEST_MESSAGES_MAX: usize = 20;
+pub const REQUEST_MESSAGES_MAX: usize = 50;
 /// Contacts of one account.
 pub const CONTACTS_MAX: usize = 10_000;
 /// How often content is sealed again because its receiver's keys changed.

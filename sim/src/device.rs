@@ -1,0 +1,202 @@
+//! A client of the world: an engine, a disk that keeps what was committed, and a person.
+
+use std::collections::BTreeMap;
+
+use sealwire_engine::{
+    Change, Command, Engine, Event, Input, Output, Refusal, Reply, Settings, StoredMessage, Table, Ticket, To,
+};
+use sealwire_wire::content::Part;
+use sealwire_wire::frame::ToRelay;
+use sealwire_wire::handle::Handle;
+use sealwire_wire::{AccountId, Time};
+use zeroize::Zeroizing;
+
+use crate::dice::Dice;
+
+type Records = BTreeMap<(Table, Vec<u8>), Zeroizing<Vec<u8>>>;
+
+/// What a device wants the network to do.
+pub(crate) enum ToNetwork {
+    Send(ToRelay),
+    Connect,
+    Disconnect,
+}
+
+/// What a step came to.
+pub(crate) struct Stepped {
+    pub(crate) network: Vec<ToNetwork>,
+    pub(crate) events: Vec<Event>,
+    /// Messages whose `Queued` was told to the person: they are saved, and must arrive.
+    pub(crate) queued: Vec<(Ticket, u64)>,
+    /// Commands that were refused.
+    pub(crate) refused: Vec<(Ticket, Refusal)>,
+    /// Whether the process ended in the middle.
+    pub(crate) crashed: bool,
+    /// Whether the commit failed.
+    pub(crate) commit_failed: bool,
+}
+
+pub(crate) struct Device {
+    pub(crate) handle: Handle,
+    /// Gone while the process is not running.
+    engine: Option<Engine>,
+    disk: Records,
+    snapshot: Option<Records>,
+    dice: Dice,
+    pub(crate) clock_offset: i64,
+}
+
+/// Chances in a thousand, for each step.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Trouble {
+    pub(crate) crash: u64,
+    pub(crate) commit_fails: u64,
+}
+
+impl Device {
+    pub(crate) fn new(handle: Handle, mut dice: Dice, now: Time) -> Device {
+        let receipt_delay_ms = 5_000;
+        let settings = Settings { handle: handle.clone(), invite: String::new(), relay_key: None, receipt_delay_ms };
+        let (engine, step) = Engine::create(settings, now, &mut dice.0);
+        let mut disk = Records::new();
+        apply(&mut disk, &step.changes);
+        Device { handle, engine: Some(engine), disk, snapshot: None, dice, clock_offset: 0 }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    pub(crate) fn local(&self, now: Time) -> Time {
+        Time(now.0.saturating_add_signed(self.clock_offset))
+    }
+
+    /// When the process wants to be woken, in the world's time. A minute at the longest, like the SDK's driver.
+    pub(crate) fn next_wake(&self, now: Time) -> Option<Time> {
+        let wait = self.engine.as_ref()?.next_wake().map_or(60_000, |at| at.since(self.local(now)).min(60_000));
+        Some(now.plus(wait.max(1)))
+    }
+
+    /// Hands an input to the engine and carries its step out, as far as it comes.
+    pub(crate) fn step(&mut self, input: Input, now: Time, trouble: Trouble) -> Stepped {
+        let mut stepped = Stepped {
+            network: Vec::new(),
+            events: Vec::new(),
+            queued: Vec::new(),
+            refused: Vec::new(),
+            crashed: false,
+            commit_failed: false,
+        };
+        let local = self.local(now);
+        let Some(engine) = self.engine.as_mut() else { return stepped };
+        let step = engine.handle(input, local, &mut self.dice.0);
+        let will_crash = self.dice.per_mille(trouble.crash);
+        let outputs_before_crash = if will_crash { self.dice.below(step.outputs.len() as u64 + 2) } else { u64::MAX };
+        let fails = self.dice.per_mille(trouble.commit_fails);
+        let disk = &mut self.disk;
+        // The first place to end is before the commit, the next ones are behind each output.
+        let commit = |changes: &[Change]| {
+            if fails || outputs_before_crash == 0 {
+                return Err(());
+            }
+            apply(disk, changes);
+            Ok(())
+        };
+        let mut performed = 1;
+        let carried = step.carry_out(commit, |output| {
+            if performed < outputs_before_crash {
+                perform(output, &mut stepped);
+            }
+            performed += 1;
+        });
+        if will_crash {
+            self.engine = None;
+            stepped.crashed = true;
+        } else if carried.is_err() {
+            self.load();
+            stepped.commit_failed = true;
+        }
+        stepped
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.engine = None;
+    }
+
+    /// The process starts with what the disk holds.
+    pub(crate) fn load(&mut self) {
+        let loaded = |((table, key), value): (&(Table, Vec<u8>), &Zeroizing<Vec<u8>>)| {
+            Table::LOADED.contains(table).then(|| (*table, key.clone(), value.clone()))
+        };
+        let records: Vec<_> = self.disk.iter().filter_map(loaded).collect();
+        self.engine = Some(Engine::load(records).expect("what was committed can be loaded"));
+    }
+
+    pub(crate) fn take_snapshot(&mut self) {
+        self.snapshot = Some(self.disk.clone());
+    }
+
+    pub(crate) fn has_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// An old backup of the disk comes back, while the process is not running.
+    pub(crate) fn restore_snapshot(&mut self) {
+        if let Some(snapshot) = &self.snapshot {
+            self.disk = snapshot.clone();
+            self.engine = None;
+        }
+    }
+
+    /// Strangers whose request waits for the person.
+    pub(crate) fn strangers(&self) -> Vec<AccountId> {
+        let contacts = self.disk.keys().filter(|(table, _)| *table == Table::Contact);
+        let accounts = contacts.filter_map(|(_, key)| AccountId::try_from(&key[..]).ok());
+        let is_stranger = |account: &AccountId| {
+            self.engine.as_ref().and_then(|engine| engine.contact(*account)).is_some_and(|contact| !contact.accepted)
+        };
+        accounts.filter(is_stranger).collect()
+    }
+
+    pub(crate) fn account(&self) -> Option<AccountId> {
+        self.engine.as_ref().map(|engine| engine.profile().account)
+    }
+
+    /// The text messages of the history, in its order: with whom, whether incoming, and what.
+    pub(crate) fn history(&self) -> Vec<(AccountId, bool, String)> {
+        let messages = self.disk.iter().filter(|((table, _), _)| *table == Table::Message);
+        let mut messages: Vec<_> = messages.filter_map(|((_, key), value)| StoredMessage::decode(key, value)).collect();
+        messages.sort_by_key(|message| message.number);
+        let text = |message: StoredMessage| match message.content.part {
+            Part::Text(text) => Some((message.with, message.incoming, text)),
+            _ => None,
+        };
+        messages.into_iter().filter_map(text).collect()
+    }
+}
+
+/// A command to write a text.
+pub(crate) fn send(to: &Handle, text: &str) -> Command {
+    Command::Send { to: To::Handle(to.clone()), part: Part::Text(text.to_owned()), in_reply_to: None }
+}
+
+fn apply(disk: &mut Records, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Put { table, key, value } => drop(disk.insert((*table, key.clone()), value.clone())),
+            Change::Delete { table, key } => drop(disk.remove(&(*table, key.clone()))),
+        }
+    }
+}
+
+fn perform(output: Output, stepped: &mut Stepped) {
+    match output {
+        Output::Send(frame) => stepped.network.push(ToNetwork::Send(frame)),
+        Output::Connect => stepped.network.push(ToNetwork::Connect),
+        Output::Disconnect => stepped.network.push(ToNetwork::Disconnect),
+        Output::Event(event) => stepped.events.push(event),
+        Output::Reply(ticket, Ok(Reply::Queued(number))) => stepped.queued.push((ticket, number)),
+        Output::Reply(ticket, Err(refusal)) => stepped.refused.push((ticket, refusal)),
+        Output::Reply(_, Ok(_)) => {}
+    }
+}

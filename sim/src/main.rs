@@ -1,0 +1,42 @@
+//! `sealwire-sim [--seeds N] [--from S]`: runs seeds, says how many a second, and on a failure the seed and its trace.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (mut seeds, mut from, mut trace) = (100u64, 0u64, false);
+    while let Some(argument) = arguments.next() {
+        let mut number = || arguments.next().and_then(|value| value.parse().ok());
+        match (argument.as_str(), &mut seeds, &mut from) {
+            ("--seeds", seeds, _) => *seeds = number().unwrap_or(*seeds),
+            ("--from", _, from) => *from = number().unwrap_or(*from),
+            ("--trace", ..) => trace = true,
+            _ => {
+                eprintln!("usage: sealwire-sim [--seeds N] [--from S] [--trace]");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let begin = Instant::now();
+    let (mut messages, mut envelopes, mut troubles) = (0, 0, 0);
+    for seed in from..from + seeds {
+        let report = sealwire_sim::run(seed);
+        messages += report.messages;
+        envelopes += report.envelopes;
+        troubles += report.troubles;
+        if trace || report.violation.is_some() {
+            report.trace.iter().for_each(|line| println!("{line}"));
+        }
+        if let Some(violation) = report.violation {
+            println!("seed {seed} FAILED: {violation}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let elapsed = begin.elapsed().as_secs_f64();
+    println!(
+        "{seeds} seeds from {from} passed in {elapsed:.1} s, {:.1} seeds/s: {messages} messages, {envelopes} envelopes, {troubles} troubles",
+        seeds as f64 / elapsed
+    );
+    ExitCode::SUCCESS
+}

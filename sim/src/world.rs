@@ -1,0 +1,594 @@
+//! One run: people who write to each other while everything goes wrong, then quiet, then the check.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sealwire_engine::{Command, Event, Input, QuarantineReason, Refusal};
+use sealwire_relay_core::Input as RelayInput;
+use sealwire_wire::handle::Handle;
+use sealwire_wire::{AccountId, Time};
+
+use crate::check::{self, CANARY, Expected, Violation, Wiretap};
+use crate::device::{Device, Stepped, ToNetwork, Trouble, send};
+use crate::dice::Dice;
+use crate::relay::{ConnectionId, SimRelay, ToNetwork as FromRelay};
+
+/// When the world begins: some day in 2026, so that nothing is near zero.
+const BEGIN: Time = Time(1_790_000_000_000);
+/// How long registration takes at the longest.
+const REGISTRATION_MS: u64 = 5_000;
+/// How long the world heals before it is checked: longer than every backoff, deadline and silence together.
+const QUIET_MS: u64 = 15 * 60_000;
+/// A run that takes more steps than this does not come to rest.
+const STEPS_MAX: u64 = 400_000;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed that it came from.
+    pub seed: u64,
+    /// What happened, a line each.
+    pub trace: Vec<String>,
+    /// The rule that did not hold.
+    pub violation: Option<Violation>,
+    /// Messages that had to arrive.
+    pub messages: usize,
+    /// Envelopes that reached the relay.
+    pub envelopes: usize,
+    /// Crashes, failed commits, cuts, restarts, restored stores and jumps of clocks.
+    pub troubles: usize,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64) -> Report {
+    let mut world = World::new(seed);
+    let violation = world.live().err();
+    Report {
+        seed,
+        violation,
+        messages: world.expected.iter().filter(|message| message.certain).count(),
+        envelopes: world.wiretap.envelopes(),
+        troubles: world.troubles,
+        trace: world.trace,
+    }
+}
+
+/// What is going to happen.
+enum Coming {
+    /// A frame reaches the relay.
+    ToRelay(ConnectionId, Vec<u8>),
+    /// A frame reaches a device.
+    ToDevice(ConnectionId, Vec<u8>),
+    /// A connection is there, on both sides.
+    Open(usize, ConnectionId),
+    /// A connection is noticed to be gone, by the device.
+    DeviceClosed(usize, ConnectionId),
+    /// A connection is noticed to be gone, by the relay.
+    RelayClosed(ConnectionId),
+    /// A device's engine wanted to be woken.
+    Wake(usize),
+    /// A device's process starts again.
+    Start(usize),
+    /// The relay starts again.
+    RelayStart,
+    /// A second has passed for the relay.
+    RelayTick,
+    /// Somebody does something, or something goes wrong.
+    Act,
+    /// An application processes a message.
+    Shown(usize, u64),
+    /// A person decides.
+    Decide(usize, Command),
+}
+
+/// How much goes wrong, in a thousand.
+#[derive(Clone, Copy, Default)]
+struct Weather {
+    device: Trouble,
+    lost: u64,
+    repeated: u64,
+    late: u64,
+    relay_commit_fails: u64,
+}
+
+struct World {
+    dice: Dice,
+    now: Time,
+    queue: BTreeMap<(Time, u64), Coming>,
+    sequence: u64,
+    relay: SimRelay,
+    relay_is_up: bool,
+    devices: Vec<Device>,
+    accounts: BTreeMap<AccountId, usize>,
+    /// The connection of each device, by both ends.
+    connection: BTreeMap<usize, ConnectionId>,
+    owner: BTreeMap<ConnectionId, usize>,
+    /// When the last frame of a direction arrives: a stream keeps its order.
+    arrival: BTreeMap<(ConnectionId, bool), Time>,
+    /// Streams that lost a frame.
+    stalled: BTreeSet<(ConnectionId, bool)>,
+    weather: Weather,
+    acts_left: u64,
+    next_connection: ConnectionId,
+    next_text: u64,
+    next_ticket: u64,
+    /// Messages on their way into an outbox, by ticket.
+    asked: BTreeMap<u64, (usize, usize, String)>,
+    expected: Vec<Expected>,
+    wiretap: Wiretap,
+    restored: bool,
+    troubles: usize,
+    trace: Vec<String>,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut dice = Dice::new(seed, 0);
+        let relay = SimRelay::new(&mut dice);
+        let people = dice.between(2, 4) as usize;
+        let handle = |i: usize| Handle::parse(&format!("person{i}@relay")).expect("a handle");
+        let device = |i: usize| Device::new(handle(i), Dice::new(seed, 100 + i as u64), BEGIN);
+        let devices: Vec<_> = (0..people).map(device).collect();
+        let accounts = devices.iter().enumerate().filter_map(|(i, device)| Some((device.account()?, i))).collect();
+        // One world in eight is calm: what breaks there breaks always.
+        let harsh = if dice.per_mille(125) { 0 } else { dice.between(1, 4) };
+        let weather = Weather {
+            device: Trouble { crash: 3 * harsh, commit_fails: 3 * harsh },
+            lost: 4 * harsh,
+            repeated: 10 * harsh,
+            late: 60 * harsh,
+            relay_commit_fails: 5 * harsh,
+        };
+        let acts_left = dice.between(20, 80);
+        World {
+            dice,
+            now: BEGIN,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            relay,
+            relay_is_up: true,
+            devices,
+            accounts,
+            connection: BTreeMap::new(),
+            owner: BTreeMap::new(),
+            arrival: BTreeMap::new(),
+            stalled: BTreeSet::new(),
+            weather,
+            acts_left,
+            next_connection: 1,
+            next_text: 0,
+            next_ticket: 1,
+            asked: BTreeMap::new(),
+            expected: Vec::new(),
+            wiretap: Wiretap::default(),
+            restored: false,
+            troubles: 0,
+            trace: Vec::new(),
+        }
+    }
+
+    fn live(&mut self) -> Result<(), Violation> {
+        let weather = std::mem::take(&mut self.weather);
+        for device in 0..self.devices.len() {
+            self.after(1, Coming::Wake(device));
+        }
+        self.after(1_000, Coming::RelayTick);
+        // Everybody gets an account before anything goes wrong: a handle that nobody has yet is not found.
+        self.run_until(Some(self.now.plus(REGISTRATION_MS)))?;
+        self.weather = weather;
+        self.relay.set_failing(weather.relay_commit_fails);
+        self.after(10, Coming::Act);
+        self.run_until(None)?;
+        self.quiet();
+        self.run_until(Some(self.now.plus(QUIET_MS)))?;
+        self.check()
+    }
+
+    /// Until somebody's last act, or until a time.
+    fn run_until(&mut self, end: Option<Time>) -> Result<(), Violation> {
+        for _ in 0..STEPS_MAX {
+            let Some(((at, _), coming)) = self.queue.pop_first() else { return Ok(()) };
+            if end.is_some_and(|end| at > end) {
+                return Ok(());
+            }
+            self.now = self.now.max(at);
+            self.happen(coming)?;
+            if end.is_none() && self.acts_left == 0 {
+                return Ok(());
+            }
+        }
+        Err("L7: the world does not come to rest".into())
+    }
+
+    /// Everything heals, and every connection is made anew.
+    fn quiet(&mut self) {
+        self.note("quiet");
+        self.weather = Weather::default();
+        self.relay.set_failing(0);
+        self.after(1, Coming::RelayStart);
+        for device in 0..self.devices.len() {
+            self.after(2, Coming::Start(device));
+            if let Some(connection) = self.connection.get(&device).copied() {
+                self.cut(connection);
+            }
+        }
+    }
+
+    fn happen(&mut self, coming: Coming) -> Result<(), Violation> {
+        match coming {
+            Coming::ToRelay(id, bytes) => self.reaches_relay(id, bytes)?,
+            Coming::ToDevice(id, bytes) => {
+                if let Some(device) = self.owner.get(&id).copied().filter(|d| self.connection.get(d) == Some(&id)) {
+                    self.input(device, Input::Frame(bytes))?;
+                }
+            }
+            Coming::Open(device, id) => self.open(device, id)?,
+            Coming::DeviceClosed(device, id) => {
+                if self.connection.get(&device) == Some(&id) {
+                    self.connection.remove(&device);
+                    self.input(device, Input::Disconnected)?;
+                }
+            }
+            Coming::RelayClosed(id) => {
+                let out = self.relay.closed(id, self.now);
+                self.from_relay(out);
+            }
+            Coming::Wake(device) => self.input(device, Input::Tick)?,
+            Coming::Start(device) if !self.devices[device].is_running() => {
+                self.devices[device].load();
+                self.note(&format!("{device} starts"));
+                for stranger in self.devices[device].strangers() {
+                    self.after(1_000, Coming::Decide(device, Command::Accept(stranger)));
+                }
+                self.input(device, Input::Tick)?;
+            }
+            Coming::Start(_) => {}
+            Coming::RelayStart => self.relay_is_up = true,
+            Coming::RelayTick => {
+                let out = self.relay.tick(self.now);
+                self.from_relay(out);
+                self.after(1_000, Coming::RelayTick);
+            }
+            Coming::Act => self.act()?,
+            Coming::Shown(device, number) => self.command(device, Command::Shown(number))?,
+            Coming::Decide(device, command) => self.command(device, command)?,
+        }
+        Ok(())
+    }
+
+    // People and weather.
+
+    fn act(&mut self) -> Result<(), Violation> {
+        if self.acts_left == 0 {
+            return Ok(());
+        }
+        self.acts_left -= 1;
+        let wait = self.dice.between(1, 4_000);
+        self.after(wait, Coming::Act);
+        let device = self.dice.below(self.devices.len() as u64) as usize;
+        let calm = self.weather.lost == 0;
+        match self.dice.below(20) {
+            0 if !calm => self.kill(device),
+            1 if !calm => self.restart_relay(),
+            2 if !calm => {
+                if let Some(connection) = self.connection.get(&device).copied() {
+                    self.note(&format!("{device} is cut"));
+                    self.troubles += 1;
+                    self.cut(connection);
+                }
+            }
+            3 if !calm => {
+                let jump = self.dice.between(0, 4 * 3_600_000) as i64 - 2 * 3_600_000;
+                self.devices[device].clock_offset = jump;
+                self.troubles += 1;
+                self.note(&format!("{device}'s clock jumps"));
+            }
+            4 if !calm => {
+                self.devices[device].take_snapshot();
+                self.note(&format!("{device} is backed up"));
+            }
+            5 if !calm => self.restore(device),
+            6 => self.relay.sweep(self.now),
+            _ => {
+                for _ in 0..self.dice.between(1, 3) {
+                    self.write(device)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, from: usize) -> Result<(), Violation> {
+        let to = (from + 1 + self.dice.below(self.devices.len() as u64 - 1) as usize) % self.devices.len();
+        self.next_text += 1;
+        let text = format!("{CANARY}{}", self.next_text);
+        let command = send(&self.devices[to].handle.clone(), &text);
+        self.asked.insert(self.next_ticket, (from, to, text));
+        self.command(from, command)
+    }
+
+    fn kill(&mut self, device: usize) {
+        self.note(&format!("{device} is killed"));
+        self.troubles += 1;
+        self.devices[device].crash();
+        self.crashed(device);
+    }
+
+    fn crashed(&mut self, device: usize) {
+        if let Some(connection) = self.connection.remove(&device) {
+            self.after(5, Coming::RelayClosed(connection));
+        }
+        let pause = self.dice.between(1, 60_000);
+        self.after(pause, Coming::Start(device));
+    }
+
+    fn restart_relay(&mut self) {
+        if !self.relay_is_up {
+            return;
+        }
+        self.note("the relay crashes");
+        self.troubles += 1;
+        self.relay.crash();
+        self.relay_is_up = false;
+        let connections: Vec<_> = self.connection.iter().map(|(device, id)| (*device, *id)).collect();
+        for (device, id) in connections {
+            self.after(1, Coming::DeviceClosed(device, id));
+        }
+        let pause = self.dice.between(1, 30_000);
+        self.after(pause, Coming::RelayStart);
+    }
+
+    /// An old backup comes back. What only the newer store knew is lost with it, and that is nobody's fault.
+    fn restore(&mut self, device: usize) {
+        if !self.devices[device].has_snapshot() {
+            return;
+        }
+        self.note(&format!("{device}'s old store comes back"));
+        self.troubles += 1;
+        self.restored = true;
+        self.wiretap.restored = true;
+        let before: BTreeSet<_> = self.devices[device].history().into_iter().collect();
+        self.devices[device].restore_snapshot();
+        let after: BTreeSet<_> = self.devices[device].history().into_iter().collect();
+        let lost: BTreeSet<&String> = before.difference(&after).map(|(_, _, text)| text).collect();
+        for message in &mut self.expected {
+            let unsent_in_after = message.way.0 == device && !after.iter().any(|(_, _, text)| *text == message.text);
+            if lost.contains(&message.text) || unsent_in_after {
+                message.certain = false;
+            }
+        }
+        self.crashed(device);
+    }
+
+    // Devices.
+
+    fn command(&mut self, device: usize, command: Command) -> Result<(), Violation> {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.input(device, Input::Command(ticket, command))
+    }
+
+    fn input(&mut self, device: usize, input: Input) -> Result<(), Violation> {
+        if !self.devices[device].is_running() {
+            return Ok(());
+        }
+        let stepped = self.devices[device].step(input, self.now, self.weather.device);
+        self.stepped(device, stepped)
+    }
+
+    fn stepped(&mut self, device: usize, stepped: Stepped) -> Result<(), Violation> {
+        for (ticket, number) in stepped.queued {
+            if let Some((from, to, text)) = self.asked.remove(&ticket) {
+                self.note(&format!("{from} -> {to}: {text} is saved as message {number}"));
+                self.expected.push(Expected { way: (from, to), text, certain: true });
+            }
+        }
+        for (ticket, refusal) in stepped.refused {
+            self.asked.remove(&ticket);
+            // An old store may not know the stranger who was accepted meanwhile.
+            if !matches!(refusal, Refusal::NothingToDecide | Refusal::UnknownContact) {
+                return Err(format!("{device} was refused: {refusal}"));
+            }
+        }
+        for event in stepped.events {
+            self.event(device, event)?;
+        }
+        for wish in stepped.network {
+            self.wish(device, wish);
+        }
+        if stepped.crashed {
+            self.note(&format!("{device} crashes in a step"));
+            self.troubles += 1;
+            // What it asked for may be saved, though it was not told so.
+            self.crashed(device);
+        } else if stepped.commit_failed {
+            self.note(&format!("{device}'s commit fails"));
+            self.troubles += 1;
+            if let Some(connection) = self.connection.remove(&device) {
+                self.after(5, Coming::RelayClosed(connection));
+            }
+            self.after(1_000, Coming::Wake(device));
+        } else if let Some(at) = self.devices[device].next_wake(self.now) {
+            self.at(at, Coming::Wake(device));
+        }
+        if stepped.crashed || stepped.commit_failed {
+            self.maybe_saved(device);
+        }
+        Ok(())
+    }
+
+    /// Messages whose reply was lost: they may be sent, and need not.
+    fn maybe_saved(&mut self, device: usize) {
+        let lost: Vec<u64> = self.asked.iter().filter(|(_, (from, _, _))| *from == device).map(|(t, _)| *t).collect();
+        for ticket in lost {
+            if let Some((from, to, text)) = self.asked.remove(&ticket) {
+                self.expected.push(Expected { way: (from, to), text, certain: false });
+            }
+        }
+    }
+
+    fn event(&mut self, device: usize, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Message(message) => {
+                let wait = self.dice.between(1, 3_000);
+                self.after(wait, Coming::Shown(device, message.number));
+            }
+            Event::Request(request) => {
+                let wait = self.dice.between(1, 20_000);
+                self.after(wait, Coming::Shown(device, request.message.number));
+                self.after(wait, Coming::Decide(device, Command::Accept(request.message.from)));
+            }
+            Event::StoreConflict => self.after(5_000, Coming::Decide(device, Command::Reclaim)),
+            Event::Replaced => self.after(5_000, Coming::Decide(device, Command::Reconnect)),
+            // A key that was replaced after a restored store: its envelopes are refused, and come again (D3). A receipt
+            // from somebody whom the old store does not know yet: nothing is lost with it.
+            Event::Quarantined { reason: reason @ (QuarantineReason::OtherKey | QuarantineReason::NotAccepted), .. }
+                if self.restored =>
+            {
+                self.note(&format!("{device} quarantines an envelope: {reason:?}"));
+            }
+            Event::Quarantined { reason, .. } => return Err(format!("L7: {device} quarantined an envelope: {reason:?}")),
+            Event::BadAnswer { .. } => return Err(format!("I3: {device} got an answer that does not verify")),
+            Event::State { number, state, reason: Some(reason), .. } => {
+                return Err(format!("L8: {device}'s message {number} is {state:?}: {reason:?}"));
+            }
+            Event::RegistrationRefused { code, .. } => return Err(format!("{device} is not registered: {code:?}")),
+            Event::LogIn(problem) => return Err(format!("{device} cannot log in: {problem:?}")),
+            other => self.note(&format!("{device}: {}", name_of(&other))),
+        }
+        Ok(())
+    }
+
+    // The network.
+
+    fn wish(&mut self, device: usize, wish: ToNetwork) {
+        match wish {
+            ToNetwork::Connect => {
+                let id = self.next_connection;
+                self.next_connection += 1;
+                self.connection.insert(device, id);
+                self.owner.insert(id, device);
+                let wait = self.dice.between(1, 200);
+                self.after(wait, Coming::Open(device, id));
+            }
+            ToNetwork::Disconnect => {
+                if let Some(id) = self.connection.get(&device).copied() {
+                    self.cut(id);
+                }
+            }
+            ToNetwork::Send(frame) => {
+                if let Some(id) = self.connection.get(&device).copied() {
+                    self.travel(id, true, frame.encode());
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, device: usize, id: ConnectionId) -> Result<(), Violation> {
+        if self.connection.get(&device) != Some(&id) {
+            return Ok(());
+        }
+        if !self.relay_is_up {
+            self.after(1, Coming::DeviceClosed(device, id));
+            return Ok(());
+        }
+        let challenge = self.dice.bytes();
+        let out = self.relay.open(id, challenge, self.now);
+        self.input(device, Input::Connected { binding: None })?;
+        self.from_relay(out);
+        Ok(())
+    }
+
+    fn reaches_relay(&mut self, id: ConnectionId, bytes: Vec<u8>) -> Result<(), Violation> {
+        self.wiretap.look(&bytes)?;
+        if self.relay_is_up {
+            let out = self.relay.input(id, RelayInput::Bytes(bytes), self.now);
+            self.from_relay(out);
+        }
+        Ok(())
+    }
+
+    fn from_relay(&mut self, out: Vec<FromRelay>) {
+        for wish in out {
+            match wish {
+                FromRelay::Send(id, frame) => self.travel(id, false, frame.encode()),
+                FromRelay::Close(id) => {
+                    // Behind what was sent before.
+                    let at = self.arrival.get(&(id, false)).copied().unwrap_or(self.now).plus(1);
+                    if let Some(device) = self.owner.get(&id).copied() {
+                        self.at(at, Coming::DeviceClosed(device, id));
+                    }
+                    self.at(at, Coming::RelayClosed(id));
+                }
+            }
+        }
+    }
+
+    /// A frame travels: in order, sometimes late, sometimes twice. A stream that loses a frame brings nothing more in
+    /// that direction, and soon ends.
+    fn travel(&mut self, id: ConnectionId, to_relay: bool, bytes: Vec<u8>) {
+        if self.stalled.contains(&(id, to_relay)) {
+            return;
+        }
+        if self.dice.per_mille(self.weather.lost) {
+            self.stalled.insert((id, to_relay));
+            self.note(&format!("a frame of connection {id} is lost"));
+            self.troubles += 1;
+            return self.cut_within(id, 30_000);
+        }
+        let late = if self.dice.per_mille(self.weather.late) { self.dice.between(100, 8_000) } else { 0 };
+        let travelled = self.now.plus(self.dice.between(1, 40) + late);
+        let at = self.arrival.get(&(id, to_relay)).copied().map_or(travelled, |last| travelled.max(last));
+        self.arrival.insert((id, to_relay), at);
+        let times = if self.dice.per_mille(self.weather.repeated) { 2 } else { 1 };
+        for _ in 0..times {
+            let bytes = bytes.clone();
+            self.at(at, if to_relay { Coming::ToRelay(id, bytes) } else { Coming::ToDevice(id, bytes) });
+        }
+    }
+
+    fn cut(&mut self, id: ConnectionId) {
+        self.cut_within(id, 20);
+    }
+
+    fn cut_within(&mut self, id: ConnectionId, longest: u64) {
+        let Some(device) = self.owner.get(&id).copied() else { return };
+        let wait = self.dice.between(1, longest);
+        self.after(wait, Coming::DeviceClosed(device, id));
+        let wait = self.dice.between(1, longest);
+        self.after(wait, Coming::RelayClosed(id));
+    }
+
+    // After quiet.
+
+    fn check(&mut self) -> Result<(), Violation> {
+        for (reader, device) in self.devices.iter().enumerate() {
+            let incoming = device.history().into_iter().filter(|(_, incoming, _)| *incoming);
+            let shown = incoming.filter_map(|(with, _, text)| Some((*self.accounts.get(&with)?, text)));
+            let shown: Vec<_> = shown.collect();
+            check::history(&shown, reader, &self.expected, !self.restored)?;
+        }
+        Ok(())
+    }
+
+    fn after(&mut self, milliseconds: u64, coming: Coming) {
+        self.at(self.now.plus(milliseconds), coming);
+    }
+
+    fn at(&mut self, at: Time, coming: Coming) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), coming);
+    }
+
+    fn note(&mut self, what: &str) {
+        let elapsed = self.now.since(BEGIN);
+        self.trace.push(format!("{:>7}.{:03} {what}", elapsed / 1_000, elapsed % 1_000));
+    }
+}
+
+fn name_of(event: &Event) -> String {
+    if let Event::State { number, state, .. } = event {
+        return format!("message {number} is {state:?}");
+    }
+    let printed = format!("{event:?}");
+    printed.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
+}
