@@ -1,0 +1,182 @@
+use sealwire_relay_core::{Input, StoreFailed, Token};
+use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
+use sealwire_wire::limits::{FRAME_MAX, LOOKUPS_PER_MINUTE};
+use sealwire_wire::{BlobHash, Code, ConversationId};
+
+use crate::device::{Device, append};
+use crate::world::{Id, World, ack, only_code};
+
+/// One of each frame but LogIn, as `device` would send it.
+fn every_verb(device: &Device) -> Vec<ToRelay> {
+    let conversation = ConversationId([4; 32]);
+    vec![
+        append(device.inbox_log(), 1, 10),
+        ack(device.inbox_log(), 1),
+        ToRelay::Lookup { request: 1, by: LookupBy::Handle("alice".to_owned()) },
+        device.register("alice"),
+        ToRelay::Publish { request: 1, entry: device.rotation(10).0 },
+        ToRelay::SetPresence { token: None },
+        ToRelay::Watch { tokens: vec![] },
+        ToRelay::Attach { request: 1, conversation },
+        ToRelay::CreateConversation {
+            request: 1,
+            conversation,
+            entries: vec![],
+            inboxes: vec![device.inbox],
+            welcomes: vec![],
+        },
+        ToRelay::GetHead { request: 1, conversation },
+        ToRelay::PutBlob { request: 1, hash: BlobHash([1; 32]), size: 1, offset: 0, bytes: vec![1] },
+        ToRelay::GetBlob { request: 1, hash: BlobHash([1; 32]), offset: 0 },
+    ]
+}
+
+fn expect(state: &str, frame: &ToRelay) -> Option<Code> {
+    match (state, frame) {
+        ("fresh", _) => Some(Code::WrongOrder),
+        ("unregistered", ToRelay::Register { .. }) => None,
+        ("unregistered", _) => Some(Code::NotAllowed),
+        ("restored", ToRelay::Lookup { .. } | ToRelay::Publish { .. } | ToRelay::Ack { .. }) => None,
+        ("restored", _) => Some(Code::Restored),
+        (state, _) => panic!("{state}"),
+    }
+}
+
+fn in_state(state: &str) -> (World, Id, Device) {
+    let mut world = World::new();
+    let mut device = Device::new(1);
+    let id = match state {
+        "fresh" => world.open(),
+        "unregistered" => world.log_in(&device).0,
+        _ => {
+            world.register(&mut device, "alice");
+            device.committed.0 = [0xee; 16];
+            world.log_in(&device).0
+        }
+    };
+    world.take(id);
+    (world, id, device)
+}
+
+/// N2: authority is checked on every verb: (state x frame) -> answer.
+#[test]
+fn frames_that_have_no_place_are_refused() {
+    for state in ["fresh", "unregistered", "restored"] {
+        for number in 0..every_verb(&Device::new(1)).len() {
+            let (mut world, id, device) = in_state(state);
+            let frame = every_verb(&device).swap_remove(number);
+            let answers = world.ask(id, &frame);
+            match expect(state, &frame) {
+                Some(code) => assert_eq!(only_code(&answers), code, "{state}, verb {number}"),
+                None => {
+                    assert!(!answers.iter().any(|frame| matches!(frame, FromRelay::Failed(_))), "{state} {answers:?}")
+                }
+            }
+            assert_eq!(world.closed(id).is_some(), state == "fresh", "{state}, verb {number}");
+        }
+    }
+    for state in ["unregistered", "restored"] {
+        let (mut world, id, device) = in_state(state);
+        let frame = device.log_in(&world.hello(id), "", b"");
+        assert_eq!(world.refusal(id, &frame), Code::WrongOrder, "a second log-in, {state}");
+        assert_eq!(world.closed(id), Some("WRONG_ORDER"));
+    }
+}
+
+/// NW-02: what is another's stays another's, whichever verb is tried.
+#[test]
+fn another_device_gains_nothing() {
+    let mut world = World::new();
+    let (mut alice, mut mallory) = (Device::new(1), Device::new(2));
+    let alices = world.register(&mut alice, "alice");
+    let mallorys = world.register(&mut mallory, "mallory");
+    world.ask(mallorys, &append(alice.inbox_log(), 1, 10));
+    assert_eq!(world.take(alices).len(), 1);
+
+    // Read or acknowledge her inbox, change her account, take her name, her inbox or her genesis.
+    assert_eq!(world.refusal(mallorys, &ack(alice.inbox_log(), 1)), Code::NotAllowed);
+    let entry = ToRelay::Publish { request: 2, entry: alice.rotation(10).0 };
+    assert_eq!(world.refusal(mallorys, &entry), Code::HeadMoved);
+    assert_eq!(world.refusal(mallorys, &alice.register("alice")), Code::AlreadyRegistered);
+    let third = Device::new(3);
+    let (thirds, _) = world.log_in(&third);
+    assert_eq!(world.refusal(thirds, &alice.register("carol")), Code::EntryRefused);
+    let mut frame = third.register("carol");
+    if let ToRelay::Register { inbox, .. } = &mut frame {
+        *inbox = alice.inbox;
+    }
+    assert!(matches!(world.refusal(thirds, &frame), Code::NotAllowed | Code::Busy));
+    // She has lost nothing: what she has not acknowledged comes again.
+    assert_eq!(
+        crate::world::positions(&{
+            let (id, answer) = world.log_in(&alice);
+            assert!(matches!(answer, FromRelay::LoggedIn(_)));
+            let _rest = world.take(id);
+            world.drop(id);
+            let id = world.open();
+            let frame = alice.log_in(&world.hello(id), "", b"");
+            world.ask(id, &frame)
+        }),
+        [1]
+    );
+}
+
+#[test]
+fn bytes_that_are_not_frames_are_refused() {
+    let mut world = World::new();
+    let mut device = Device::new(1);
+    let id = world.register(&mut device, "alice");
+    let mut code = |input| {
+        world.give(id, input);
+        only_code(&world.take(id))
+    };
+    assert_eq!(code(Input::Bytes(vec![0xff; 40])), Code::Malformed);
+    assert_eq!(code(Input::Bytes(vec![])), Code::UnknownFrame);
+    assert_eq!(code(Input::Bytes(vec![0xfa, 0x3f, 0])), Code::UnknownFrame);
+    assert_eq!(code(Input::Bytes(vec![0; FRAME_MAX + 1])), Code::TooLarge);
+    assert_eq!(world.closed(id), Some("TOO_LARGE"));
+
+    let (id, _) = world.log_in(&device);
+    world.take(id);
+    world.give(id, Input::Text);
+    assert_eq!(only_code(&world.take(id)), Code::TextFrame);
+    assert_eq!(world.closed(id), Some("TEXT_FRAME"));
+}
+
+/// A shell that makes mistakes is answered, too: nothing panics, and nothing is done twice.
+#[test]
+fn answers_that_nobody_waits_for_change_nothing() {
+    let mut world = World::new();
+    let mut device = Device::new(1);
+    let id = world.register(&mut device, "alice");
+    world.give(id, Input::Stored { token: Token(999), result: Err(StoreFailed) });
+    world.give(id, Input::Loaded { token: Token(0), result: Err(StoreFailed) });
+    assert_eq!((world.take(id), world.closed(id)), (vec![], None));
+}
+
+/// K1: a quota on look-ups, which says when to come again.
+#[test]
+fn look_ups_have_a_rate() {
+    let mut world = World::new();
+    let mut device = Device::new(1);
+    let id = world.register(&mut device, "alice");
+    let frame = ToRelay::Lookup { request: 1, by: LookupBy::Handle("nobody".to_owned()) };
+    for _ in 0..LOOKUPS_PER_MINUTE {
+        assert_eq!(world.refusal(id, &frame), Code::NotFound);
+    }
+    let [FromRelay::Failed(failed)] = &world.ask(id, &frame)[..] else { panic!() };
+    assert_eq!(failed.code, Code::RateLimited);
+    world.now = world.now.plus(failed.retry_after_ms);
+    assert_eq!(world.refusal(id, &frame), Code::NotFound);
+}
+
+/// Nothing of a frame is in what is logged.
+#[test]
+fn what_is_printed_names_nobody() {
+    let mut world = World::new();
+    let device = Device::new(1);
+    let id = world.open();
+    let frame = device.log_in(&world.hello(id), "", b"");
+    let printed = format!("{:?} {:?}", Input::Bytes(frame.encode()), world.relay);
+    assert_eq!(printed, r#"Bytes Relay { name: "relay.example", registration: Open, .. }"#);
+}

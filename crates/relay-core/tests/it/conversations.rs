@@ -1,0 +1,154 @@
+use sealwire_keys::{HeadToBeSigned, blob_hash, roster_hash};
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::{FromRelay, RosterChange, ToRelay, Welcome};
+use sealwire_wire::limits::{BLOB_MAX, COMMITS_PER_MINUTE};
+use sealwire_wire::{Code, ConversationId, EnvelopeId, InboxAddress, LogId, Position};
+
+use crate::device::Device;
+use crate::world::{Id, World, ack, positions};
+
+const CONVERSATION: ConversationId = ConversationId([4; 32]);
+const LOG: LogId = LogId::Conversation(CONVERSATION);
+
+struct Group {
+    world: World,
+    alice: Id,
+    bob: Id,
+    carol: Id,
+    devices: [Device; 3],
+}
+
+fn entry(kind: EntryKind, number: u8, after: u64) -> Vec<u8> {
+    let after = kind.names_after().then_some(Position(after));
+    Entry { kind, after, envelope: EnvelopeId([number; 16]), body: Body::Inline(vec![number]) }.encode()
+}
+
+fn welcome(to: InboxAddress, number: u8) -> Welcome {
+    Welcome { inbox: to, entry: entry(EntryKind::Welcome, number, 0) }
+}
+
+fn append(entry: Vec<u8>, roster: Option<RosterChange>) -> ToRelay {
+    ToRelay::Append { log: LOG, entry, roster }
+}
+
+/// Alice has created a conversation with Bob, and both have attached it. Carol is outside.
+fn group() -> Group {
+    let mut world = World::new();
+    let mut devices = [Device::new(1), Device::new(2), Device::new(3)];
+    let mut names = ["alice", "bob", "carol"].into_iter();
+    let ids = devices.each_mut().map(|device| world.register(device, names.next().unwrap()));
+    let [alice, bob, carol] = ids;
+    let create = ToRelay::CreateConversation {
+        request: 2,
+        conversation: CONVERSATION,
+        entries: vec![entry(EntryKind::Commit, 1, 0)],
+        inboxes: vec![devices[0].inbox, devices[1].inbox],
+        welcomes: vec![welcome(devices[1].inbox, 2)],
+    };
+    assert_eq!(world.refusal(carol, &create), Code::NotAllowed);
+    assert_eq!(world.ask(alice, &create), [FromRelay::Done { request: 2 }]);
+    assert_eq!(world.refusal(alice, &create), Code::ConversationExists);
+    // C8: Bob's inbox has his Welcome.
+    assert_eq!(positions(&world.take(bob)), [1]);
+    let attach = ToRelay::Attach { request: 3, conversation: CONVERSATION };
+    assert_eq!(positions(&world.ask(alice, &attach)), [1]);
+    world.ask(bob, &attach);
+    assert_eq!(world.refusal(carol, &attach), Code::NotAllowed);
+    assert_eq!(world.ask(alice, &attach), [FromRelay::Done { request: 3 }]);
+    Group { world, alice, bob, carol, devices }
+}
+
+/// L1: messages name the newest commit, else Stale; members get what is appended, in order.
+#[test]
+fn a_conversation_has_one_order() {
+    let Group { mut world, alice, bob, carol, .. } = group();
+    let message = append(entry(EntryKind::Message, 10, 1), None);
+    let answers = world.ask(alice, &message);
+    assert!(answers.contains(&FromRelay::Accepted { envelope: EnvelopeId([10; 16]), position: Position(2) }));
+    assert_eq!(positions(&answers), [2]);
+    assert_eq!(positions(&world.take(bob)), [2]);
+    let late = append(entry(EntryKind::Message, 11, 0), None);
+    let stale = FromRelay::Stale { envelope: EnvelopeId([11; 16]), newest_commit: Position(1) };
+    assert_eq!(world.ask(bob, &late), [stale]);
+    assert_eq!(world.refusal(carol, &append(entry(EntryKind::Message, 12, 1), None)), Code::NotAllowed);
+    assert_eq!(world.ask(bob, &ack(LOG, 2)), []);
+}
+
+/// C6: the roster changes with its commit, only from the one it names; who is dropped reads up to there.
+#[test]
+fn a_roster_changes_with_its_commit() {
+    let Group { mut world, alice, bob, devices, .. } = group();
+    let before = roster_hash(&[devices[0].inbox, devices[1].inbox]);
+    let change = |inboxes: Vec<InboxAddress>, welcomes| RosterChange { before, inboxes, welcomes };
+    let swap = change(vec![devices[0].inbox, devices[2].inbox], vec![welcome(devices[2].inbox, 21)]);
+    let stray = change(vec![devices[0].inbox], vec![welcome(devices[2].inbox, 22)]);
+    assert_eq!(world.refusal(alice, &append(entry(EntryKind::Commit, 19, 1), Some(stray))), Code::Malformed);
+    assert_eq!(world.refusal(alice, &append(entry(EntryKind::Message, 19, 1), Some(swap.clone()))), Code::Malformed);
+    world.ask(alice, &append(entry(EntryKind::Commit, 20, 1), Some(swap.clone())));
+    assert_eq!(positions(&world.take(bob)), [2], "the entry that dropped him");
+    assert_eq!(world.refusal(alice, &append(entry(EntryKind::Commit, 23, 2), Some(swap))), Code::RosterMoved);
+    world.ask(alice, &append(entry(EntryKind::Message, 24, 2), None));
+    assert_eq!(positions(&world.take(bob)), [], "nothing after it");
+    assert!(matches!(
+        world.refusal(bob, &ToRelay::GetHead { request: 1, conversation: CONVERSATION }),
+        Code::NotAllowed
+    ));
+}
+
+/// L10.
+#[test]
+fn commits_have_a_rate() {
+    let Group { mut world, alice, .. } = group();
+    for number in 0..COMMITS_PER_MINUTE as u8 {
+        let commit = append(entry(EntryKind::Commit, 30 + number, 1 + u64::from(number)), None);
+        assert!(matches!(world.ask(alice, &commit)[0], FromRelay::Accepted { .. }));
+    }
+    let commit = append(entry(EntryKind::Commit, 40, 1 + u64::from(COMMITS_PER_MINUTE)), None);
+    let [FromRelay::Failed(failed)] = &world.ask(alice, &commit)[..] else { panic!() };
+    assert_eq!((failed.code, failed.envelope), (Code::RateLimited, Some(EnvelopeId([40; 16]))));
+    world.now = world.now.plus(failed.retry_after_ms);
+    assert!(matches!(world.ask(alice, &commit)[0], FromRelay::Accepted { .. }));
+}
+
+/// L6: signed on request, at most once a second, and it verifies.
+#[test]
+fn a_head_is_signed_by_the_relay() {
+    let Group { mut world, alice, carol, .. } = group();
+    let get = ToRelay::GetHead { request: 7, conversation: CONVERSATION };
+    let [FromRelay::Head { length, chain, signature, conversation, .. }] = world.ask(alice, &get)[..] else { panic!() };
+    let head = HeadToBeSigned { conversation, length, chain };
+    assert_eq!(length, Position(1));
+    assert!(head.verify(&world.relay.public_key(), &signature).is_ok());
+    let longer = HeadToBeSigned { length: Position(2), ..head };
+    assert!(longer.verify(&world.relay.public_key(), &signature).is_err());
+    assert_eq!(world.refusal(alice, &get), Code::RateLimited);
+    world.now = world.now.plus(1_000);
+    assert!(matches!(world.ask(alice, &get)[..], [FromRelay::Head { .. }]));
+    assert_eq!(world.refusal(carol, &get), Code::NotAllowed);
+}
+
+/// E7: in pieces, resumable, checked against its hash.
+#[test]
+fn a_blob_goes_up_and_comes_down_in_pieces() {
+    let Group { mut world, alice, carol, .. } = group();
+    let bytes = vec![7; 300];
+    let (hash, size) = (blob_hash(&bytes), 300);
+    let put = |offset: usize, bytes: &[u8]| ToRelay::PutBlob {
+        request: 1,
+        hash,
+        size,
+        offset: offset as u64,
+        bytes: bytes.to_vec(),
+    };
+    let held = |offset| [FromRelay::Blob { request: 1, size, offset, bytes: vec![] }];
+    let get = |offset| ToRelay::GetBlob { request: 1, hash, offset };
+    assert_eq!(world.ask(carol, &get(0)), [FromRelay::Blob { request: 1, size: 0, offset: 0, bytes: vec![] }]);
+    assert_eq!(world.ask(alice, &put(0, &bytes[..100])), held(100));
+    assert_eq!(world.ask(carol, &get(0)), held(100));
+    assert_eq!(world.refusal(alice, &put(200, &bytes[200..])), Code::BlobRefused);
+    assert_eq!(world.refusal(alice, &put(200, &bytes)), Code::BlobRefused);
+    assert_eq!(world.ask(alice, &put(100, &bytes[100..])), held(300));
+    assert_eq!(world.ask(carol, &get(250)), [FromRelay::Blob { request: 1, size, offset: 250, bytes: vec![7; 50] }]);
+    let huge = ToRelay::PutBlob { request: 1, hash, size: BLOB_MAX + 1, offset: 0, bytes: vec![] };
+    assert_eq!(world.refusal(alice, &huge), Code::TooLarge);
+}

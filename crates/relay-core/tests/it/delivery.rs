@@ -1,0 +1,131 @@
+use sealwire_wire::entry::Entry;
+use sealwire_wire::frame::{FromRelay, ToRelay};
+use sealwire_wire::limits::{ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX};
+use sealwire_wire::{Code, EnvelopeId, InboxAddress, LogId, Position};
+
+use crate::device::{Device, append};
+use crate::world::{Id, World, ack, positions};
+
+struct Two {
+    world: World,
+    alice: Id,
+    bob: Id,
+    device: Device,
+}
+
+fn two() -> Two {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Device::new(1), Device::new(2));
+    let (alices, bobs) = (world.register(&mut alice, "alice"), world.register(&mut bob, "bob"));
+    Two { world, alice: alices, bob: bobs, device: bob }
+}
+
+fn numbered(to: LogId, number: u32, length: usize) -> ToRelay {
+    let mut envelope = [0; 16];
+    envelope[..4].copy_from_slice(&number.to_be_bytes());
+    ToRelay::Append { log: to, entry: Entry::direct(EnvelopeId(envelope), vec![0; length]).encode(), roster: None }
+}
+
+/// E4: once, however often it is repeated; another body under the same id is refused.
+#[test]
+fn an_envelope_is_appended_once() {
+    let Two { mut world, alice, bob, device } = two();
+    let accepted = FromRelay::Accepted { envelope: EnvelopeId([7; 16]), position: Position(1) };
+    assert_eq!(world.ask(alice, &append(device.inbox_log(), 7, 10)), [accepted.clone()]);
+    assert_eq!(world.ask(alice, &append(device.inbox_log(), 7, 10)), [accepted]);
+    assert_eq!(world.refusal(alice, &append(device.inbox_log(), 7, 11)), Code::EnvelopeReused);
+    assert_eq!(positions(&world.take(bob)), [1]);
+}
+
+#[test]
+fn entries_go_to_logs_of_their_kind_that_exist() {
+    let Two { mut world, alice, device, .. } = two();
+    assert_eq!(world.refusal(alice, &append(LogId::Inbox(InboxAddress([9; 16])), 1, 1)), Code::UnknownLog);
+    let conversation = LogId::Conversation(sealwire_wire::ConversationId([1; 32]));
+    assert_eq!(world.refusal(alice, &append(conversation, 1, 1)), Code::Malformed);
+    let junk = ToRelay::Append { log: device.inbox_log(), entry: vec![99], roster: None };
+    assert_eq!(world.refusal(alice, &junk), Code::Malformed);
+}
+
+/// One delivery path: who was away gets what who is there gets, in the same order.
+#[test]
+fn away_or_there_the_same_comes() {
+    let Two { mut world, alice, bob, device } = two();
+    for number in 0..3 {
+        world.ask(alice, &numbered(device.inbox_log(), number, 10));
+    }
+    assert_eq!(positions(&world.take(bob)), [1, 2, 3]);
+    assert_eq!(world.ask(bob, &ack(device.inbox_log(), 2)), []);
+    world.drop(bob);
+    world.ask(alice, &numbered(device.inbox_log(), 3, 10));
+    let (bob, answer) = world.log_in(&device);
+    let FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered { read_upto, .. }) = answer else { panic!() };
+    assert_eq!(read_upto, Position(2));
+    // The log-in's answer came first; `log_in` has taken the frames behind it, too, so the next connection shows them.
+    world.drop(bob);
+    let bob = world.open();
+    let frame = device.log_in(&world.hello(bob), "", b"");
+    let frames = world.ask(bob, &frame);
+    assert!(matches!(frames[0], FromRelay::LoggedIn(_)));
+    assert_eq!(positions(&frames), [3, 4]);
+}
+
+/// A slow reader costs a window and no more; each Ack makes room; nothing is lost or repeated.
+#[test]
+fn the_window_bounds_what_is_unacknowledged() {
+    let Two { mut world, alice, bob, device } = two();
+    let total = UNACKNOWLEDGED_MAX as u32 * 2 + 10;
+    for number in 0..total {
+        world.ask(alice, &numbered(device.inbox_log(), number, 1));
+    }
+    let mut got = positions(&world.take(bob));
+    assert_eq!(got.len(), UNACKNOWLEDGED_MAX);
+    while let Some(last) = got.last().copied().filter(|last| *last < u64::from(total)) {
+        let more = positions(&world.ask(bob, &ack(device.inbox_log(), last - 5)));
+        assert!(!more.is_empty() && more.len() <= UNACKNOWLEDGED_MAX, "{}", more.len());
+        got.extend(more);
+    }
+    assert_eq!(got, (1..=u64::from(total)).collect::<Vec<_>>());
+}
+
+/// E1: whatever waits, each frame fits; a stopped reader of large entries costs one frame's bytes and an entry.
+#[test]
+fn large_entries_come_in_frames_that_fit() {
+    let Two { mut world, alice, bob, device } = two();
+    let header = Entry::direct(EnvelopeId([0; 16]), vec![]).encode().len();
+    for number in 0..6 {
+        world.ask(alice, &numbered(device.inbox_log(), number, ENTRY_MAX - header));
+    }
+    let mut got = Vec::new();
+    loop {
+        let frames = world.take(bob);
+        if frames.is_empty() {
+            break;
+        }
+        let bytes: usize = frames.iter().map(|frame| frame.encode().len()).sum();
+        assert!(frames.iter().all(|frame| frame.encode().len() <= FRAME_MAX));
+        assert!(bytes < FRAME_MAX + ENTRY_MAX + 1_000, "{bytes}");
+        got.extend(positions(&frames));
+        world.give(bob, sealwire_relay_core::Input::Bytes(ack(device.inbox_log(), *got.last().unwrap()).encode()));
+    }
+    assert_eq!(got, [1, 2, 3, 4, 5, 6]);
+}
+
+/// What an earlier connection brought may be acknowledged before it comes again, and nothing is skipped by an Ack that
+/// lies beyond the end.
+#[test]
+fn an_ack_ahead_of_this_connection_is_taken() {
+    let Two { mut world, alice, bob, device } = two();
+    let log = device.inbox_log();
+    for number in 0..5 {
+        world.ask(alice, &numbered(log, number, 1));
+    }
+    assert_eq!(positions(&world.take(bob)), [1, 2, 3, 4, 5]);
+    assert_eq!(world.ask(bob, &ack(log, 1_000)), []);
+    world.ask(alice, &numbered(log, 5, 1));
+    assert_eq!(positions(&world.take(bob)), [6]);
+    assert_eq!(world.ask(bob, &ack(log, 6)), []);
+    let (_, answer) = world.log_in(&device);
+    let FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered { read_upto, .. }) = answer else { panic!() };
+    assert_eq!(read_upto, Position(6));
+}
