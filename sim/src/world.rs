@@ -427,6 +427,7 @@ impl World {
     }
 
     fn event(&mut self, device: usize, event: Event) -> Result<(), Violation> {
+        self.note(&format!("{device}: {}", name_of(&event)));
         match event {
             Event::Message(message) => {
                 let wait = self.dice.between(1, 3_000);
@@ -441,11 +442,8 @@ impl World {
             Event::Replaced => self.after(5_000, Coming::Decide(device, Command::Reconnect)),
             // A key that was replaced after a restored store: its envelopes are refused, and come again (D3). A receipt
             // from somebody whom the old store does not know yet: nothing is lost with it.
-            Event::Quarantined { reason: reason @ (QuarantineReason::OtherKey | QuarantineReason::NotAccepted), .. }
-                if self.restored =>
-            {
-                self.note(&format!("{device} quarantines an envelope: {reason:?}"));
-            }
+            Event::Quarantined { reason: QuarantineReason::OtherKey | QuarantineReason::NotAccepted, .. }
+                if self.restored => {}
             Event::Quarantined { reason, .. } => return Err(format!("L7: {device} quarantined an envelope: {reason:?}")),
             Event::BadAnswer { .. } => return Err(format!("I3: {device} got an answer that does not verify")),
             Event::State { number, state, reason: Some(reason), .. } => {
@@ -453,7 +451,7 @@ impl World {
             }
             Event::RegistrationRefused { code, .. } => return Err(format!("{device} is not registered: {code:?}")),
             Event::LogIn(problem) => return Err(format!("{device} cannot log in: {problem:?}")),
-            other => self.note(&format!("{device}: {}", name_of(&other))),
+            _ => {}
         }
         Ok(())
     }
@@ -588,6 +586,9 @@ impl World {
 fn name_of(event: &Event) -> String {
     if let Event::State { number, state, .. } = event {
         return format!("message {number} is {state:?}");
+    }
+    if let Event::Quarantined { reason, .. } = event {
+        return format!("quarantined: {reason:?}");
     }
     let printed = format!("{event:?}");
     printed.split([' ', '(', '{']).next().unwrap_or_default().to_owned()

@@ -288,10 +288,12 @@ impl Engine {
                 self.stay_away(turn, LogInProblem::Unsuitable);
             }
             LoggedIn::Registered { restored, read_upto, account_entries, account_head, .. }
-                if restored || self.is_behind(read_upto, account_entries, account_head) =>
+                if restored || self.own.behind || self.is_behind(read_upto, account_entries, account_head) =>
             {
                 self.progress.cursor = self.progress.cursor.max(read_upto);
                 self.save_progress(turn);
+                self.own.behind = true;
+                self.save_own(turn);
                 self.link.enter(Stage::Restored, turn.now);
                 self.restored(turn, account_head, false);
             }
@@ -465,6 +467,8 @@ impl Engine {
         }
         self.save_own(turn);
         if let Some(next) = self.next_secrets.take() {
+            self.own.behind = false;
+            self.save_own(turn);
             self.adopt_secrets(turn, next);
         }
     }

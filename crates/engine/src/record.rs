@@ -166,6 +166,7 @@ pub(crate) struct OwnRecord {
     pub(crate) invite: Text,
     pub(crate) inbox: InboxAddress,
     pub(crate) registered: u8,
+    pub(crate) behind: u8,
     pub(crate) receipt_delay_ms: u64,
     pub(crate) presence: Option<PresenceToken>,
     pub(crate) entries: Vec<TlsByteVecU24>,
