@@ -37,6 +37,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, socket: Socket, visitor: Visitor)
     let shell =
         Shell { shared, seat, socket, connection, asked: Vec::new(), stored: Vec::new(), heard_at: Instant::now() };
     tokio::select! {
+        biased;
         // An abort is a crash: nothing is said.
         () = wait_for(&mut phase, |phase| phase == Phase::Aborted) => {}
         _ended = shell.run(hello) => {}
@@ -64,7 +65,7 @@ impl Shell {
             let inputs = tokio::select! {
                 biased;
                 // Stopping first: whoever is stopped hears nothing else.
-                () = wait_for(&mut phase, |phase| phase != Phase::Serving) => vec![Input::ShutDown],
+                () = wait_for(&mut phase, |phase| phase == Phase::Stopping) => vec![Input::ShutDown],
                 // Outcomes before messages: they free what is in flight, and what is read next asks for more.
                 () = mailbox.woken() => mailbox.take(),
                 message = self.socket.next() => match self.heard(message) {

@@ -1,6 +1,7 @@
 //! `sealwire-relay`: the program that operators run.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -129,14 +130,18 @@ async fn relay(arguments: Arguments, store: Arc<dyn Store>) -> Result<(), String
     Ok(())
 }
 
-/// The address is what programs wait for, so it comes first.
+/// The address is what programs wait for, so it comes first; all of it at once, because some read one line and leave.
 fn greet(server: &Server, has_tls: bool) {
     let scheme = if has_tls { "wss" } else { "ws" };
     let key: String = server.public_key().iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("listening on {}", server.address());
-    println!("name         {}", server.name());
-    println!("relay key    {key}");
-    println!("clients type sealwire init NAME@{} --relay {scheme}://{}", server.name(), server.name());
+    let (address, name) = (server.address(), server.name());
+    let greeting = format!(
+        "listening on {address}\nname         {name}\nrelay key    {key}\n\
+         clients type sealwire init NAME@{name} --relay {scheme}://{name}\n"
+    );
+    if let Err(error) = std::io::stdout().write_all(greeting.as_bytes()) {
+        tracing::warn!(%error, %address, "nobody reads the standard output");
+    }
 }
 
 fn invite(store: &dyn Store, uses: u32) -> Result<(), String> {

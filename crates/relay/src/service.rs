@@ -176,20 +176,18 @@ async fn visit(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let Some(alive) = shared.alive() else { return http::StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
     let binding = request.extensions().get::<Binding>().map(|Binding(exporter)| *exporter);
-    match upgrade(request) {
-        Ok((response, upgraded)) => {
-            // Ends with the phase, which `serve` watches; `alive` tells when.
-            tokio::spawn(async move {
-                match upgraded.await {
-                    Ok(upgraded) => serve(shared, Socket::new(upgraded), Visitor { origin, binding }).await,
-                    Err(error) => tracing::debug!(%error, "not upgraded"),
-                }
-                drop(alive);
-            });
-            response
-        }
-        Err(refusal) => refusal,
+    let (response, upgraded) = upgrade(request);
+    if let Some(upgraded) = upgraded {
+        // Ends with the phase, which `serve` watches; `alive` tells when.
+        tokio::spawn(async move {
+            match upgraded.await {
+                Ok(upgraded) => serve(shared, Socket::new(upgraded), Visitor { origin, binding }).await,
+                Err(error) => tracing::debug!(%error, "not upgraded"),
+            }
+            drop(alive);
+        });
     }
+    response
 }
 
 async fn sweep(committer: Committer, alive: mpsc::Sender<Never>) {

@@ -33,11 +33,12 @@ pub(crate) enum Incoming {
     End,
 }
 
-/// Answers an upgrade: the response to send, and what the connection becomes; else the refusal.
-pub(crate) fn upgrade(mut request: Request) -> Result<(Response, OnUpgrade), Response> {
-    let headers = request.headers();
-    let accept = accept_key(headers).ok_or_else(refuse)?;
-    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(refuse)?;
+/// Answers an upgrade: the response to send, and what the connection becomes, if it was not refused.
+pub(crate) fn upgrade(mut request: Request) -> (Response, Option<OnUpgrade>) {
+    let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let (Some(accept), Some(on_upgrade)) = (accept_key(request.headers()), on_upgrade) else {
+        return (refusal(), None);
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let put = response.headers_mut();
@@ -45,7 +46,7 @@ pub(crate) fn upgrade(mut request: Request) -> Result<(Response, OnUpgrade), Res
     put.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     put.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     put.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    Ok((response, on_upgrade))
+    (response, Some(on_upgrade))
 }
 
 fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
@@ -63,7 +64,7 @@ fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
     if fits { HeaderValue::from_str(&STANDARD.encode(digest())).ok() } else { None }
 }
 
-fn refuse() -> Response {
+fn refusal() -> Response {
     let mut response = Response::new(Body::from("a WebSocket with the subprotocol sealwire.v1 is spoken here\n"));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -28,7 +28,7 @@ fn an_account_is_found_by_handle_account_and_device() {
         LookupBy::Device(device.id().hint()),
     ];
     for by in bys {
-        assert_eq!(world.ask(id, &ToRelay::Lookup { request: 9, by }), [found.clone()]);
+        assert_eq!(world.ask(id, &ToRelay::Lookup { request: 9, by }), std::slice::from_ref(&found));
     }
     let strangers = [
         LookupBy::Handle("bob".to_owned()),

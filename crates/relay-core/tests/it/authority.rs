@@ -1,4 +1,4 @@
-use sealwire_relay_core::{Input, StoreFailed, Token};
+use sealwire_relay_core::{Connection, Decision, Input, StoreFailed, Token};
 use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
 use sealwire_wire::limits::{FRAME_MAX, LOOKUPS_PER_MINUTE};
 use sealwire_wire::{BlobHash, Code, ConversationId};
@@ -179,4 +179,20 @@ fn what_is_printed_names_nobody() {
     let frame = device.log_in(&world.hello(id), "", b"");
     let printed = format!("{:?} {:?}", Input::Bytes(frame.encode()), world.relay);
     assert_eq!(printed, r#"Bytes Relay { name: "relay.example", registration: Open, .. }"#);
+}
+
+/// Whatever a connection waits for: if the store fails, it is told so and closed, and nothing is acknowledged.
+#[test]
+fn a_store_that_fails_closes_the_connection() {
+    let world = World::new();
+    let device = Device::new(1);
+    let (mut connection, decisions) = Connection::open(&world.relay, world.now, [1; 32], None, None);
+    let [Decision::Send(FromRelay::Hello(hello))] = &decisions[..] else { panic!("{decisions:?}") };
+    let frame = device.log_in(hello, "", b"");
+    let asked = connection.handle(Input::Bytes(frame.encode()), world.now);
+    let [Decision::Load { token, .. }] = &asked[..] else { panic!("{asked:?}") };
+    let failed = connection.handle(Input::Loaded { token: *token, result: Err(StoreFailed) }, world.now);
+    assert_eq!(format!("{failed:?}"), "[STORE_FAILED, Close(STORE_FAILED)]");
+    assert!(connection.is_closed());
+    assert_eq!(connection.handle(Input::Bytes(frame.encode()), world.now), [], "nothing is done any more");
 }

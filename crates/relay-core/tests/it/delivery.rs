@@ -31,7 +31,7 @@ fn numbered(to: LogId, number: u32, length: usize) -> ToRelay {
 fn an_envelope_is_appended_once() {
     let Two { mut world, alice, bob, device } = two();
     let accepted = FromRelay::Accepted { envelope: EnvelopeId([7; 16]), position: Position(1) };
-    assert_eq!(world.ask(alice, &append(device.inbox_log(), 7, 10)), [accepted.clone()]);
+    assert_eq!(world.ask(alice, &append(device.inbox_log(), 7, 10)), std::slice::from_ref(&accepted));
     assert_eq!(world.ask(alice, &append(device.inbox_log(), 7, 10)), [accepted]);
     assert_eq!(world.refusal(alice, &append(device.inbox_log(), 7, 11)), Code::EnvelopeReused);
     assert_eq!(positions(&world.take(bob)), [1]);
