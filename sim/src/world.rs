@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealwire_engine::{Command, Event, Input, QuarantineReason, Refusal};
+use sealwire_engine::{Command, Event, Incoming, Input, QuarantineReason, Refusal};
 use sealwire_relay_core::Input as RelayInput;
+use sealwire_wire::content::{Content, Part};
 use sealwire_wire::handle::Handle;
 use sealwire_wire::{AccountId, Time};
 
@@ -586,6 +587,9 @@ impl World {
 fn name_of(event: &Event) -> String {
     if let Event::State { number, state, .. } = event {
         return format!("message {number} is {state:?}");
+    }
+    if let Event::Message(Incoming { content: Content { part: Part::Text(text), .. }, number, .. }) = event {
+        return format!("shows {text} as message {number}");
     }
     if let Event::Quarantined { reason, .. } = event {
         return format!("quarantined: {reason:?}");
