@@ -148,6 +148,11 @@ impl Device {
         }
     }
 
+    /// Whether acknowledged envelopes wait on the disk for a look-up.
+    pub(crate) fn holds_envelopes(&self) -> bool {
+        self.disk.keys().any(|(table, _)| *table == Table::Held)
+    }
+
     /// Strangers whose request waits for the person.
     pub(crate) fn strangers(&self) -> Vec<AccountId> {
         let contacts = self.disk.keys().filter(|(table, _)| *table == Table::Contact);
