@@ -20,8 +20,8 @@ const BACKOFF_MS: u64 = 250;
 /// The longest wait before connecting again: a minute.
 const BACKOFF_MAX_MS: u64 = 60_000;
 
-/// How often contacts who have not confirmed a message are looked up again, for new keys: ten minutes.
-const REFRESH_MS: u64 = 600_000;
+/// How often contacts who have not confirmed a message are looked up again, for new keys: five minutes.
+const REFRESH_MS: u64 = 300_000;
 
 /// The state of the connection. Nothing of it outlives the process.
 #[derive(Default)]
@@ -53,8 +53,6 @@ pub(crate) struct Link {
     /// Whether the relay was restored from a backup since the last connection (L11).
     pub(crate) relay_restored: bool,
     pub(crate) online: BTreeSet<PresenceToken>,
-    /// Contacts who were told on this connection that they sealed to a replaced key.
-    pub(crate) told: BTreeSet<AccountId>,
 }
 
 /// How far the connection is.

@@ -106,20 +106,8 @@ impl Engine {
         }
         if let Err(reason) = self.try_open(turn, account, at, envelope, header, body) {
             self.quarantine(turn, position, Some(envelope), reason, entry);
-            if reason == QuarantineReason::OtherKey {
-                self.tell_refused(turn, account, envelope);
-            }
         }
         Opening::Done
-    }
-
-    /// A contact sealed to a key that this device has replaced (D3): says so, once per contact and connection, so that
-    /// what a restored store cannot open is sealed again. Strangers learn nothing.
-    fn tell_refused(&mut self, turn: &mut Turn<'_>, account: AccountId, envelope: EnvelopeId) {
-        let accepted = self.contacts.get(&account).is_some_and(|contact| contact.standing == Standing::Accepted);
-        if accepted && self.link.told.insert(account) {
-            self.enqueue_part(turn, account, Part::Refused(vec![envelope]));
-        }
     }
 
     /// Opens an envelope of a known sender. Nothing changes before the tag has verified and the content was read.
@@ -181,7 +169,7 @@ impl Engine {
             Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
                 self.take_content(turn, account, at, header, bytes, content)
             }
-            Part::Status(_) | Part::Presence(_) | Part::Refused(_) => Ok(()),
+            Part::Status(_) | Part::Presence(_) => Ok(()),
         }
     }
 
@@ -225,8 +213,6 @@ impl Engine {
                 self.watch(turn);
             }
             Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {}
-            // A hint that its sender replaced its keys. What is sealed again depends on its account log alone.
-            Part::Refused(_) => self.refresh(turn, account),
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
 use crate::limits::{MESSAGE_MAX, RECEIPT_IDS_MAX};
-use crate::{ContentId, EnvelopeId, PresenceToken};
+use crate::{ContentId, PresenceToken};
 
 /// The media type of text.
 pub const TEXT: &str = "text/plain;charset=utf-8";
@@ -15,8 +15,6 @@ pub const BYTES: &str = "application/octet-stream";
 pub const STATUS: &str = "application/mimi-message-status";
 /// The media type of a presence token (A2).
 pub const PRESENCE: &str = "application/sealwire-presence";
-/// The media type of "I could not open this envelope, it is sealed to a key that I replaced" (D3).
-pub const REFUSED: &str = "application/sealwire-refused";
 /// The extension that lists what may not be ignored (E3).
 pub const MUST_UNDERSTAND: &str = "sealwire.must-understand";
 
@@ -49,8 +47,6 @@ pub enum Part {
     Status(Vec<(ContentId, Status)>),
     /// The sender's presence token; `None` takes it back.
     Presence(Option<PresenceToken>),
-    /// Envelopes that were sealed to a key that their receiver has replaced.
-    Refused(Vec<EnvelopeId>),
     /// Anything else that MIMI content can be; kept, and shown as what it is.
     Other {
         /// The CBOR of the whole part.
@@ -128,7 +124,6 @@ impl Content {
             Part::Bytes { media_type, bytes } => (RENDER, media_type.as_str(), bytes.clone()),
             Part::Status(statuses) => (UNSPECIFIED, STATUS, encode_statuses(statuses)),
             Part::Presence(token) => (UNSPECIFIED, PRESENCE, token.map_or(Vec::new(), |token| token.0.to_vec())),
-            Part::Refused(envelopes) => (UNSPECIFIED, REFUSED, envelopes.iter().flat_map(|id| id.0).collect()),
             Part::Other { .. } => return Ok(()),
         };
         // [disposition, language, cardinality, content type, content]
@@ -198,10 +193,6 @@ fn read_part(d: &mut Decoder<'_>, whole: &[u8]) -> Result<Part, ContentError> {
         STATUS => Part::Status(decode_statuses(bytes)?),
         PRESENCE if bytes.is_empty() => Part::Presence(None),
         PRESENCE => Part::Presence(Some(bytes.try_into().map_err(|_| ContentError::Field("presence"))?)),
-        REFUSED if bytes.len().is_multiple_of(16) && bytes.len() <= 16 * RECEIPT_IDS_MAX => Part::Refused(
-            bytes.chunks_exact(16).map(|id| EnvelopeId::try_from(id).expect("chunks of 16")).collect(),
-        ),
-        REFUSED => return Err(ContentError::Field("refused")),
         _ => Part::Bytes { media_type: media_type.to_owned(), bytes: bytes.to_vec() },
     })
 }
@@ -318,7 +309,6 @@ mod tests {
             Part::Status(ids),
             Part::Presence(Some(PresenceToken([5; 16]))),
             Part::Presence(None),
-            Part::Refused(vec![EnvelopeId([6; 16])]),
             // A null part: [disposition, language, cardinality 0].
             Part::Other { raw: vec![0x83, 0x01, 0x60, 0x00] },
         ];

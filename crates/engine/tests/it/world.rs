@@ -1,0 +1,291 @@
+//! People with engines and disks, and a relay; no network. Between relay and person stands a hand that may alter frames.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use sealwire_engine::*;
+use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Registration, Relay, Served, serve};
+use sealwire_store::MemoryStore;
+use sealwire_store::logs::Limits;
+use sealwire_wire::content::Part;
+use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
+use sealwire_wire::handle::Handle;
+use sealwire_wire::{InstanceId, LogId, Time};
+
+pub(crate) type Records = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+type Hand = Box<dyn FnMut(FromRelay) -> Vec<FromRelay>>;
+
+pub(crate) struct World {
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) store: MemoryStore,
+    pub(crate) now: Time,
+    pub(crate) people: Vec<Person>,
+    seed: u64,
+}
+
+pub(crate) struct Person {
+    pub(crate) handle: Handle,
+    engine: Engine,
+    pub(crate) disk: Records,
+    connection: Option<Connection>,
+    attached: Vec<LogId>,
+    inputs: Vec<Input>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) replies: Vec<Result<Reply, Refusal>>,
+    pub(crate) hand: Hand,
+    pub(crate) sent: Vec<ToRelay>,
+    /// Requests that asked for a handle: what a hostile relay would answer falsely.
+    pub(crate) by_handle: Rc<RefCell<BTreeSet<u32>>>,
+    rng: ChaCha20Rng,
+}
+
+impl World {
+    /// People who are registered and connected.
+    pub(crate) fn of(names: &[&str]) -> World {
+        let relay = Relay::new("relay", SigningKey::from_bytes(&[9; 32]), InstanceId([1; 16]), Registration::Open);
+        let store = MemoryStore::new(InstanceId([1; 16]), Limits::default());
+        let mut world = World { relay: Arc::new(relay), store, now: Time(1_790_000_000_000), people: vec![], seed: 0 };
+        for name in names {
+            world.add(name);
+        }
+        world
+    }
+
+    pub(crate) fn add(&mut self, name: &str) -> usize {
+        self.seed += 1;
+        let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
+        let handle = Handle::parse(&format!("{name}@relay")).unwrap();
+        let settings =
+            Settings { handle: handle.clone(), invite: String::new(), relay_key: None, receipt_delay_ms: 5_000 };
+        let (engine, step) = Engine::create(settings, self.now, &mut rng);
+        let mut disk = Records::new();
+        apply(&mut disk, &step.changes);
+        self.people.push(Person {
+            handle,
+            engine,
+            disk,
+            connection: None,
+            attached: vec![],
+            inputs: vec![Input::Tick],
+            events: vec![],
+            replies: vec![],
+            hand: Box::new(|frame| vec![frame]),
+            sent: vec![],
+            by_handle: Rc::default(),
+            rng,
+        });
+        self.settle();
+        self.people.len() - 1
+    }
+
+    /// Until nobody has anything to do at this moment.
+    pub(crate) fn settle(&mut self) {
+        while let Some(person) = self.people.iter().position(|person| !person.inputs.is_empty()) {
+            let input = self.people[person].inputs.remove(0);
+            self.step(person, input);
+        }
+    }
+
+    /// Time passes, second by second.
+    pub(crate) fn pass(&mut self, milliseconds: u64) {
+        let end = self.now.plus(milliseconds);
+        while self.now < end {
+            self.now = self.now.plus(1_000).min(end);
+            for person in 0..self.people.len() {
+                self.people[person].inputs.push(Input::Tick);
+                self.relay_input(person, RelayInput::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    pub(crate) fn command(&mut self, person: usize, command: Command) -> Result<Reply, Refusal> {
+        self.people[person].inputs.push(Input::Command(1, command));
+        self.settle();
+        self.people[person].replies.pop().expect("every command has a reply")
+    }
+
+    pub(crate) fn write(&mut self, from: usize, to: usize, text: &str) -> u64 {
+        let to = To::Handle(self.people[to].handle.clone());
+        let part = Part::Text(text.into());
+        match self.command(from, Command::Send { to, part, in_reply_to: None }) {
+            Ok(Reply::Queued(number)) => number,
+            other => panic!("not queued: {other:?}"),
+        }
+    }
+
+    /// Both have accepted each other, and everything about that has been said.
+    pub(crate) fn befriend(&mut self, a: usize, b: usize) {
+        self.write(a, b, "hello");
+        let account = self.account(a);
+        self.command(b, Command::Accept(account)).unwrap();
+        self.write(b, a, "hello to you");
+        self.pass(6_000);
+        self.people.iter_mut().for_each(|person| person.events.clear());
+    }
+
+    pub(crate) fn account(&self, person: usize) -> sealwire_wire::AccountId {
+        self.people[person].engine.profile().account
+    }
+
+    pub(crate) fn contact(&self, of: usize, whom: usize) -> ContactView {
+        self.people[of].engine.contact(self.account(whom)).expect("a contact")
+    }
+
+    pub(crate) fn cut(&mut self, person: usize) {
+        self.people[person].connection = None;
+        self.people[person].inputs.push(Input::Disconnected);
+        self.settle();
+    }
+
+    /// Cuts and connects again.
+    pub(crate) fn reconnect(&mut self, person: usize) {
+        self.cut(person);
+        self.pass(5_000);
+    }
+
+    /// The process ends and starts again with these records.
+    pub(crate) fn restart_with(&mut self, person: usize, disk: Records) {
+        let person = &mut self.people[person];
+        person.disk = disk;
+        person.connection = None;
+        person.engine = load(&person.disk).expect("the disk can be loaded");
+        person.inputs.push(Input::Tick);
+        self.settle();
+    }
+
+    /// The texts of the history that came in, in order.
+    pub(crate) fn shown(&self, person: usize) -> Vec<String> {
+        let messages = self.people[person].disk.iter().filter(|((table, _), _)| *table == Table::Message);
+        let mut messages: Vec<_> = messages.filter_map(|((_, key), value)| StoredMessage::decode(key, value)).collect();
+        messages.sort_by_key(|message| message.number);
+        let text = |message: StoredMessage| match message.content.part {
+            Part::Text(text) if message.incoming => Some(text),
+            _ => None,
+        };
+        messages.into_iter().filter_map(text).collect()
+    }
+
+    pub(crate) fn state(&self, person: usize, number: u64) -> Option<MessageState> {
+        let key = number.to_be_bytes().to_vec();
+        let of = |table| self.people[person].disk.get(&(table, key.clone())).map(|v| StoredState::decode(table, v).unwrap());
+        of(Table::Sent).or_else(|| of(Table::Outgoing))
+    }
+
+    /// Puts a frame in front of a person, as a hostile relay may.
+    pub(crate) fn inject(&mut self, person: usize, frame: FromRelay) {
+        self.people[person].inputs.push(Input::Frame(frame.encode()));
+        self.settle();
+    }
+
+    fn step(&mut self, index: usize, input: Input) {
+        let now = self.now;
+        let person = &mut self.people[index];
+        let step = person.engine.handle(input, now, &mut person.rng);
+        let disk = &mut person.disk;
+        let mut outputs = Vec::new();
+        let commit = |changes: &[Change]| {
+            apply(disk, changes);
+            Ok::<(), ()>(())
+        };
+        step.carry_out(commit, |output| outputs.push(output)).unwrap();
+        for output in outputs {
+            self.perform(index, output);
+        }
+    }
+
+    fn perform(&mut self, index: usize, output: Output) {
+        let person = &mut self.people[index];
+        match output {
+            Output::Event(event) => person.events.push(event),
+            Output::Reply(_, reply) => person.replies.push(reply),
+            Output::Connect => {
+                let challenge = { let mut bytes = [0; 32]; person.rng.fill_bytes(&mut bytes); bytes };
+                let (connection, hello) = Connection::open(&self.relay, self.now, challenge, None, None);
+                person.connection = Some(connection);
+                person.attached.clear();
+                person.by_handle.borrow_mut().clear();
+                person.inputs.push(Input::Connected { binding: None });
+                self.carry_out(index, hello);
+            }
+            Output::Disconnect => {
+                person.connection = None;
+                person.inputs.push(Input::Disconnected);
+            }
+            Output::Send(frame) => {
+                if let ToRelay::Lookup { request, by: LookupBy::Handle(_) } = &frame {
+                    person.by_handle.borrow_mut().insert(*request);
+                }
+                person.sent.push(frame.clone());
+                self.relay_input(index, RelayInput::Bytes(frame.encode()));
+            }
+        }
+    }
+
+    pub(crate) fn relay_input(&mut self, index: usize, input: RelayInput) {
+        let Some(connection) = self.people[index].connection.as_mut() else { return };
+        let decisions = connection.handle(input, self.now);
+        self.carry_out(index, decisions);
+    }
+
+    fn carry_out(&mut self, index: usize, decisions: Vec<Decision>) {
+        let Some(connection) = self.people[index].connection.as_mut() else { return };
+        let Served { frames, effects, grown } = serve(connection, decisions, &self.store, self.now);
+        let person = &mut self.people[index];
+        for frame in frames {
+            let frames = (person.hand)(frame);
+            person.inputs.extend(frames.iter().map(|frame| Input::Frame(frame.encode())));
+        }
+        for effect in effects {
+            match effect {
+                Decision::Attach(log) => person.attached.push(log),
+                Decision::Close { .. } => {
+                    person.connection = None;
+                    person.inputs.push(Input::Disconnected);
+                }
+                _ => {}
+            }
+        }
+        for log in grown {
+            for reader in 0..self.people.len() {
+                if self.people[reader].attached.contains(&log) {
+                    self.relay_input(reader, RelayInput::Woken(log));
+                }
+            }
+        }
+    }
+}
+
+impl Person {
+    pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(wanted)
+    }
+
+    /// The appends that this person sent.
+    pub(crate) fn appends(&self) -> Vec<Vec<u8>> {
+        let append = |frame: &ToRelay| match frame {
+            ToRelay::Append { entry, .. } => Some(entry.clone()),
+            _ => None,
+        };
+        self.sent.iter().filter_map(append).collect()
+    }
+}
+
+pub(crate) fn load(disk: &Records) -> Result<Engine, LoadError> {
+    let records = disk.iter().filter(|((table, _), _)| Table::LOADED.contains(table));
+    Engine::load(records.map(|((table, key), value)| (*table, key.clone(), value.clone().into())))
+}
+
+pub(crate) fn apply(disk: &mut Records, changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Put { table, key, value } => drop(disk.insert((*table, key.clone()), value.to_vec())),
+            Change::Delete { table, key } => drop(disk.remove(&(*table, key.clone()))),
+        }
+    }
+}
