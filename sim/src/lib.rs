@@ -12,5 +12,5 @@ mod dice;
 mod relay;
 mod world;
 
-pub use conversation::run as run_conversation;
+pub use conversation::{ConversationReport, run as run_conversation};
 pub use world::{Report, run};

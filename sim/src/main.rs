@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         }
     }
     let begin = Instant::now();
-    let (mut messages, mut envelopes, mut troubles) = (0, 0, 0);
+    let (mut messages, mut envelopes, mut troubles, mut entries, mut stale) = (0, 0, 0, 0, 0);
     for seed in from..from + seeds {
         let report = sealwire_sim::run(seed);
         messages += report.messages;
@@ -28,14 +28,17 @@ fn main() -> ExitCode {
         if trace || report.violation.is_some() {
             report.trace.iter().for_each(|line| println!("{line}"));
         }
-        if let Some(violation) = report.violation {
+        let conversation = sealwire_sim::run_conversation(seed);
+        entries += conversation.entries;
+        stale += conversation.stale;
+        if let Some(violation) = report.violation.or(conversation.violation) {
             println!("seed {seed} FAILED: {violation}");
             return ExitCode::FAILURE;
         }
     }
     let elapsed = begin.elapsed().as_secs_f64();
     println!(
-        "{seeds} seeds from {from} passed in {elapsed:.1} s, {:.1} seeds/s: {messages} messages, {envelopes} envelopes, {troubles} troubles",
+        "{seeds} seeds from {from} passed in {elapsed:.1} s, {:.1} seeds/s: {messages} messages, {envelopes} envelopes, {troubles} troubles; conversation logs: {entries} entries, {stale} stale",
         seeds as f64 / elapsed
     );
     ExitCode::SUCCESS

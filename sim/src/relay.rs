@@ -85,6 +85,11 @@ impl SimRelay {
         self.devices.clear();
     }
 
+    /// Who reads a conversation log now.
+    pub(crate) fn roster(&self, log: LogId) -> Option<Vec<InboxAddress>> {
+        self.store.head(log).ok().flatten().map(|head| head.readers)
+    }
+
     pub(crate) fn sweep(&mut self, now: Time) {
         // A sweep that fails is a sweep later.
         let _ = self.store.commit(now, &[Operation::Sweep { most: 1_000 }]);
