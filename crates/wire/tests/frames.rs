@@ -166,3 +166,18 @@ fn unknown_fields_are_ignored_and_unknown_kinds_named() {
     let ack = ToRelay::Ack { log: LogId::Inbox(InboxAddress([1; 16])), upto: Position(1) };
     assert_eq!(ToRelay::decode(&[&ack.encode()[..], &unknown].concat()), Ok(ack));
 }
+
+/// `spec/limits.md` lists every limit of the code, with its value.
+#[test]
+fn the_limits_in_the_spec_are_these() {
+    let page = include_str!("../../../spec/limits.md");
+    let code = include_str!("../src/limits.rs");
+    let limits = code.lines().filter_map(|line| line.strip_prefix("pub const ")?.strip_suffix(';')?.split_once(" = "));
+    let mut count = 0;
+    for (name, value) in limits {
+        let name = name.split(':').next().unwrap();
+        assert!(page.contains(&format!("| {name} | `{value}` |")), "{name} = {value} is not in spec/limits.md");
+        count += 1;
+    }
+    assert_eq!(page.lines().filter(|line| line.starts_with("| ")).count(), count + 1, "and no others");
+}
