@@ -1,35 +1,47 @@
 //! What the relay has of the demo: its files, its log, and every message that passed. Searched for every plaintext.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use rusqlite::{Connection, params};
+use sealwire_wire::LogId;
+use sealwire_wire::frame::ToRelay;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// A line of what the relay holds.
+/// A sealed message as the relay has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Stored {
-    pub(crate) row: i64,
+pub(crate) struct Given {
     /// The beginning of the inbox address.
-    pub(crate) log: String,
-    pub(crate) position: i64,
+    pub(crate) inbox: String,
     pub(crate) size: usize,
     /// The last bytes of what is sealed.
     pub(crate) tail: String,
 }
 
-/// Every message that the relay holds, in the order in which it accepted them.
-pub(crate) fn stored(data: &Path) -> anyhow::Result<Vec<Stored>> {
+/// Every sealed message that the relay was given, once each, in order.
+pub(crate) fn given(frames: &[Vec<u8>]) -> Vec<Given> {
+    let mut seen = BTreeSet::new();
+    let append = |frame: &Vec<u8>| match ToRelay::decode(frame) {
+        Ok(ToRelay::Append { log, entry, .. }) => Some((log, entry)),
+        _ => None,
+    };
+    let appended = frames.iter().filter_map(append).filter(|(_, entry)| seen.insert(entry.clone()));
+    let line = |(log, entry): (LogId, Vec<u8>)| Given {
+        inbox: hex(&log.as_bytes()[..3]),
+        size: entry.len(),
+        tail: hex(&entry[entry.len().saturating_sub(10)..]),
+    };
+    appended.map(line).collect()
+}
+
+/// How many sealed messages lie in the relay's store.
+pub(crate) fn waiting(data: &Path) -> anyhow::Result<u64> {
     let db = Connection::open(data.join("mail.db"))?;
-    let mut rows = db.prepare("SELECT row, log, position, bytes FROM entries WHERE bytes IS NOT NULL ORDER BY row")?;
-    let rows = rows.query_map([], |row| {
-        let (log, bytes): (Vec<u8>, Vec<u8>) = (row.get(1)?, row.get(3)?);
-        let tail = hex(&bytes[bytes.len().saturating_sub(10)..]);
-        Ok(Stored { row: row.get(0)?, log: hex(&log[..3]), position: row.get(2)?, size: bytes.len(), tail })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let count: i64 = db.query_row("SELECT count(*) FROM entries WHERE bytes IS NOT NULL", [], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
 }
 
 /// Flips one bit in the last byte of a stored message, as a relay might that wants to see what happens.
@@ -41,9 +53,11 @@ pub(crate) fn flip_a_bit(data: &Path, row: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The inbox that a row belongs to, by its last messages: the newest rows of the store.
-pub(crate) fn newest(data: &Path) -> anyhow::Result<Stored> {
-    stored(data)?.pop().context("the relay holds nothing")
+/// The row of the message that the relay stored last.
+pub(crate) fn newest(data: &Path) -> anyhow::Result<i64> {
+    let db = Connection::open(data.join("mail.db"))?;
+    let newest = db.query_row("SELECT max(row) FROM entries WHERE bytes IS NOT NULL", [], |row| row.get(0));
+    newest.context("the relay holds nothing")
 }
 
 /// Everything that the relay has, as named pieces of bytes.

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::Options;
-use crate::evidence::Stored;
+use crate::evidence::Given;
 use crate::people::Line;
 use crate::story::Outcome;
 
@@ -39,12 +39,10 @@ impl Screen {
         number.lines().for_each(|line| self.line(&format!("      {}", self.paint(CYAN, line))));
     }
 
-    /// What stands on two screens.
-    pub(crate) fn talk(&self, left: &[Line], right: &[Line]) {
-        for lines in [left, right] {
-            for line in lines {
-                self.line(&format!("  {:>6} ▸ {}", line.from, line.said));
-            }
+    /// What was said.
+    pub(crate) fn talk<'a>(&self, lines: impl IntoIterator<Item = &'a Line>) {
+        for line in lines {
+            self.line(&format!("  {:>6} ▸ {}", line.from, line.said));
         }
     }
 
@@ -71,14 +69,14 @@ impl Screen {
     }
 
     fn side_by_side(&self, outcome: &Outcome) {
-        self.line(&format!("\n{}", self.paint(BOLD, "What people saw, and what the relay held")));
+        self.line(&format!("\n{}", self.paint(BOLD, "What people saw, and what the relay was given")));
         let people = outcome.screens.iter().flat_map(|(name, lines)| {
             let head = std::iter::once(format!("{name}:"));
             head.chain(lines.iter().map(|line| format!("  {}: {}", line.from, line.said)))
         });
         let people: Vec<String> = people.collect();
-        let relay: Vec<String> = std::iter::once("inbox   no.  bytes  sealed".to_owned())
-            .chain(outcome.held.iter().map(held_line))
+        let relay: Vec<String> = std::iter::once("for inbox  bytes  sealed".to_owned())
+            .chain(outcome.given.iter().map(given_line))
             .collect();
         for i in 0..people.len().max(relay.len()) {
             let left = people.get(i).map_or("", String::as_str);
@@ -98,8 +96,8 @@ impl Screen {
     }
 }
 
-fn held_line(stored: &Stored) -> String {
-    format!("{}… {:>3} {:>6}  …{}", stored.log, stored.position, stored.size, stored.tail)
+fn given_line(given: &Given) -> String {
+    format!("{}…   {:>6}  …{}", given.inbox, given.size, given.tail)
 }
 
 fn fit(text: &str) -> String {
@@ -117,11 +115,8 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
     };
     let screens: serde_json::Map<_, _> =
         outcome.screens.iter().map(|(name, shown)| ((*name).to_owned(), json!(lines(shown)))).collect();
-    let held: Vec<_> = outcome
-        .held
-        .iter()
-        .map(|s| json!({ "inbox": s.log, "position": s.position, "bytes": s.size, "tail": s.tail }))
-        .collect();
+    let given: Vec<_> =
+        outcome.given.iter().map(|g| json!({ "inbox": g.inbox, "bytes": g.size, "tail": g.tail })).collect();
     let claims: Vec<_> = outcome.claims.iter().map(|c| json!({ "holds": c.holds, "says": c.says })).collect();
     let counts: serde_json::Map<_, _> =
         outcome.counts.iter().map(|(what, count)| (what.replace(' ', "_"), json!(count))).collect();
@@ -129,7 +124,7 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
         "version": 1,
         "holds": outcome.holds(),
         "screens": screens,
-        "relay": held,
+        "relay": given,
         "claims": claims,
         "counts": counts,
         "seconds": outcome.elapsed.as_secs_f64(),

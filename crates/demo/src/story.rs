@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
 use sealwire_client::{MessageState, QuarantineReason};
 use sealwire_relay::{Registration, Server, start_local};
 
-use crate::evidence::{self, Evidence, Log, Stored};
+use crate::evidence::{self, Evidence, Given, Log};
 use crate::people::{HOST, Line, Person, digest, reached};
 use crate::screen::Screen;
 use crate::tap;
@@ -18,8 +18,8 @@ use crate::tap;
 pub(crate) struct Outcome {
     /// What each person's screen shows.
     pub(crate) screens: Vec<(&'static str, Vec<Line>)>,
-    /// What the relay held at the end.
-    pub(crate) held: Vec<Stored>,
+    /// What the relay was given.
+    pub(crate) given: Vec<Given>,
     /// The claims, each with what was measured.
     pub(crate) claims: Vec<Claim>,
     /// The counts of the closing table.
@@ -56,6 +56,9 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     let home = tempfile::tempdir().context("no place for temporary files")?;
     let data = keep.clone().unwrap_or_else(|| home.path().join("relay"));
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+    if std::fs::read_dir(&data)?.next().is_some() {
+        bail!("{} is not empty: name a folder that is new or empty", data.display());
+    }
     let log = Log::begin();
 
     screen.chapter("A relay starts, and three people make their keys");
@@ -85,7 +88,9 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     reached(&[first, answer, plan, picture], MessageState::Delivered).await?;
     let number = alice.client()?.find(&crate::people::handle("bob")).await?.safety_number;
     let same = bob.client()?.contacts().await?.iter().any(|contact| contact.safety_number == number);
-    screen.talk(&alice.screen, &bob.screen);
+    // In the order in which it was said.
+    let said = [&bob.screen[0], &alice.screen[0], &alice.screen[1], &bob.screen[1]];
+    screen.talk(said);
     screen.fact("all four delivered, by sealed receipts; safety number, the same for both:");
     screen.number(&number.to_string());
 
@@ -97,12 +102,12 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
         for_carol.push(author.write("carol", text).await?);
         reached(&for_carol[i..], MessageState::Accepted).await?;
     }
-    screen.fact("three messages wait at the relay, durable on its disk");
+    screen.fact("three messages are accepted: they wait at the relay, durable on its disk");
 
     screen.chapter("The relay is stopped. Somebody flips one bit of a stored message. It starts again");
     relay.stop().await;
-    let tampered = evidence::newest(&data)?;
-    evidence::flip_a_bit(&data, tampered.row)?;
+    let waited = evidence::waiting(&data)?;
+    evidence::flip_a_bit(&data, evidence::newest(&data)?)?;
     let relay = start(&data, port).await?;
     alice.connected().await?;
     bob.connected().await?;
@@ -114,7 +119,7 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     screen.chapter("Carol comes back");
     carol.come_back().await?;
     carol.read(2, 1).await?;
-    screen.talk(&carol.screen, &[]);
+    screen.talk(&carol.screen);
     screen.fact(&format!("the flipped one: rejected ({:?}); nothing of it was shown, nothing else changed", carol.rejected[0]));
 
     let people = [&alice, &bob, &carol];
@@ -125,8 +130,10 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     }
     relay.stop().await;
 
-    let held = evidence::stored(&data)?;
-    let evidence = Evidence::gather(&data, &log, recording.messages())?;
+    let frames = recording.messages();
+    let given = evidence::given(&frames);
+    let handled = frames.len();
+    let evidence = Evidence::gather(&data, &log, frames)?;
     let texts = [HELLO, ANSWER, AFTER_RESTART].into_iter().chain(FOR_CAROL);
     let mut secrets: Vec<(String, Vec<u8>)> = texts.map(|text| (text.to_owned(), text.as_bytes().to_vec())).collect();
     // Parts, too: what is cut into pieces is not hidden.
@@ -140,20 +147,23 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
         let key = std::fs::read(home.path().join(person).join("key"))?;
         secrets.push((format!("{person}'s key file"), key));
     }
-    let outcome = weigh(&Found { screens, held, rejected, secrets, evidence, same_number: same }, began.elapsed(), recording.messages().len());
+    let found = Found { screens, given, waited, handled, rejected, secrets, evidence, same_number: same };
+    let outcome = weigh(found, began.elapsed());
     Ok((outcome, keep))
 }
 
 struct Found {
     screens: Vec<(&'static str, Vec<Line>)>,
-    held: Vec<Stored>,
+    given: Vec<Given>,
+    waited: u64,
+    handled: usize,
     rejected: Vec<QuarantineReason>,
     secrets: Vec<(String, Vec<u8>)>,
     evidence: Evidence,
     same_number: bool,
 }
 
-fn weigh(found: &Found, elapsed: Duration, frames: usize) -> Outcome {
+fn weigh(found: Found, elapsed: Duration) -> Outcome {
     let holding: Vec<_> = found
         .secrets
         .iter()
@@ -190,13 +200,14 @@ fn weigh(found: &Found, elapsed: Duration, frames: usize) -> Outcome {
     let counts = vec![
         ("messages shown", all_shown as u64),
         ("messages rejected", found.rejected.len() as u64),
-        ("envelopes stored, receipts included", found.held.len() as u64),
-        ("frames that the relay handled", frames as u64),
+        ("sealed messages that the relay was given, receipts included", found.given.len() as u64),
+        ("of them on its disk while it was stopped", found.waited),
+        ("frames that the relay handled", found.handled as u64),
         ("KiB searched", (found.evidence.size() / 1_024) as u64),
         ("plaintexts found", holding.len() as u64),
         ("relay restarts", 1),
     ];
-    Outcome { screens: found.screens.clone(), held: found.held.clone(), claims, counts, elapsed }
+    Outcome { screens: found.screens, given: found.given, claims, counts, elapsed }
 }
 
 async fn start(data: &Path, port: u16) -> anyhow::Result<Server> {
