@@ -33,7 +33,8 @@ impl Wiretap {
             return Err("M7: the relay handled plaintext".into());
         }
         let Ok(ToRelay::Append { entry, .. }) = ToRelay::decode(bytes) else { return Ok(()) };
-        let Ok(Entry { kind: EntryKind::Direct, envelope, body: Body::Inline(body), .. }) = Entry::decode(&entry) else {
+        let Ok(Entry { kind: EntryKind::Direct, envelope, body: Body::Inline(body), .. }) = Entry::decode(&entry)
+        else {
             return Ok(());
         };
         let Ok(header) = Header::parse(&body) else { return Err("D2: an envelope is malformed".into()) };
@@ -72,7 +73,12 @@ pub struct Expected {
 ///
 /// # Errors
 /// The rule that does not hold, and of which message.
-pub fn history(shown: &[(usize, String)], reader: usize, expected: &[Expected], in_order: bool) -> Result<(), Violation> {
+pub fn history(
+    shown: &[(usize, String)],
+    reader: usize,
+    expected: &[Expected],
+    in_order: bool,
+) -> Result<(), Violation> {
     let mut seen = BTreeSet::new();
     for (from, text) in shown {
         if !seen.insert(text) {

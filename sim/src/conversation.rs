@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::{Signer, SigningKey};
 use sealwire_keys::{
-    AccountEntry, AccountKind, Change, DeviceCard, DeviceKey, HeadToBeSigned, LogInToBeSigned, Mode, Suite, chain_start,
-    chain_step, roster_hash, sign_entry,
+    AccountEntry, AccountKind, Change, DeviceCard, DeviceKey, HeadToBeSigned, LogInToBeSigned, Mode, Suite,
+    chain_start, chain_step, roster_hash, sign_entry,
 };
 use sealwire_relay_core::Input;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -252,7 +252,7 @@ impl World {
         if let Some(id) = self.members[index].connection.take() {
             self.owner.remove(&id);
             let out = self.relay.closed(id, self.now);
-            self.from_relay(out)?;
+            self.deliver(out)?;
         }
         self.connect(index)
     }
@@ -265,7 +265,7 @@ impl World {
         self.members[index].attached = false;
         let challenge = self.dice.bytes();
         let out = self.relay.open(id, challenge, self.now);
-        self.from_relay(out)?;
+        self.deliver(out)?;
         self.attach(index)
     }
 
@@ -276,21 +276,21 @@ impl World {
     fn send(&mut self, index: usize, frame: &ToRelay) -> Result<(), Violation> {
         let Some(id) = self.members[index].connection else { return Ok(()) };
         let out = self.relay.input(id, Input::Bytes(frame.encode()), self.now);
-        self.from_relay(out)
+        self.deliver(out)
     }
 
     /// Answers reach members at once, or are lost with the connection.
-    fn from_relay(&mut self, out: Vec<ToNetwork>) -> Result<(), Violation> {
+    fn deliver(&mut self, out: Vec<ToNetwork>) -> Result<(), Violation> {
         for wish in out {
             match wish {
                 ToNetwork::Close(id) => self.lose(id)?,
                 ToNetwork::Send(id, frame) => {
                     let Some(index) = self.owner.get(&id).copied() else { continue };
-                    let answers = matches!(frame, FromRelay::Accepted { .. } | FromRelay::Deliver { .. });
+                    let answers = matches!(*frame, FromRelay::Accepted { .. } | FromRelay::Deliver { .. });
                     if answers && self.dice.per_mille(self.trouble) {
                         self.lose(id)?;
                     } else {
-                        self.take(index, frame)?;
+                        self.take(index, *frame)?;
                     }
                 }
             }
@@ -303,7 +303,7 @@ impl World {
             self.members[index].connection = None;
         }
         let out = self.relay.closed(id, self.now);
-        self.from_relay(out)
+        self.deliver(out)
     }
 
     fn take(&mut self, index: usize, frame: FromRelay) -> Result<(), Violation> {
@@ -462,12 +462,12 @@ impl World {
         for (index, from, to) in &self.jumps {
             let inbox = self.members[*index].inbox;
             let between = all.range(from + 1..*to);
-            let dropped = between.map(|(_, entry)| entry).any(|entry| {
-                entry.kind == EntryKind::Commit && !roster_of(entry).contains(&inbox)
-            });
-            let dropped_there = all.get(from).is_some_and(|entry| {
-                entry.kind == EntryKind::Commit && !roster_of(entry).contains(&inbox)
-            });
+            let dropped = between
+                .map(|(_, entry)| entry)
+                .any(|entry| entry.kind == EntryKind::Commit && !roster_of(entry).contains(&inbox));
+            let dropped_there = all
+                .get(from)
+                .is_some_and(|entry| entry.kind == EntryKind::Commit && !roster_of(entry).contains(&inbox));
             if !dropped && !dropped_there {
                 return Err(format!("L1: a gap between {from} and {to}"));
             }
@@ -563,6 +563,12 @@ impl Member {
             signer: self.device_key().device_id(),
         };
         let genesis = sign_entry(&genesis, |bytes| self.key.sign(bytes).to_bytes()).0;
-        ToRelay::Register { request: 1, handle: format!("member{index}"), genesis, inbox: self.inbox, invite: String::new() }
+        ToRelay::Register {
+            request: 1,
+            handle: format!("member{index}"),
+            genesis,
+            inbox: self.inbox,
+            invite: String::new(),
+        }
     }
 }

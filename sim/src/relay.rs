@@ -19,7 +19,7 @@ pub(crate) type ConnectionId = u64;
 
 /// What the relay wants the network to do.
 pub(crate) enum ToNetwork {
-    Send(ConnectionId, FromRelay),
+    Send(ConnectionId, Box<FromRelay>),
     Close(ConnectionId),
 }
 
@@ -98,7 +98,7 @@ impl SimRelay {
     fn carry_out(&mut self, id: ConnectionId, decisions: Vec<Decision>, now: Time) -> Vec<ToNetwork> {
         let Some(attached) = self.connections.get_mut(&id) else { return Vec::new() };
         let Served { frames, effects, grown } = serve(&mut attached.connection, decisions, &self.store, now);
-        let mut out: Vec<_> = frames.into_iter().map(|frame| ToNetwork::Send(id, frame)).collect();
+        let mut out: Vec<_> = frames.into_iter().map(|frame| ToNetwork::Send(id, Box::new(frame))).collect();
         for effect in effects {
             out.extend(self.effect(id, effect, now));
         }

@@ -231,7 +231,7 @@ impl World {
             }
             Coming::RelayClosed(id) => {
                 let out = self.relay.closed(id, self.now);
-                self.from_relay(out);
+                self.deliver(out);
             }
             Coming::Wake(device) => self.input(device, Input::Tick)?,
             Coming::Start(device) if !self.devices[device].is_running() => {
@@ -246,7 +246,7 @@ impl World {
             Coming::RelayStart => self.relay_is_up = true,
             Coming::RelayTick => {
                 let out = self.relay.tick(self.now);
-                self.from_relay(out);
+                self.deliver(out);
                 self.after(1_000, Coming::RelayTick);
             }
             Coming::Act => self.act()?,
@@ -448,7 +448,9 @@ impl World {
             // from somebody whom the old store does not know yet: nothing is lost with it.
             Event::Quarantined { reason: QuarantineReason::OtherKey | QuarantineReason::NotAccepted, .. }
                 if self.restored => {}
-            Event::Quarantined { reason, .. } => return Err(format!("L7: {device} quarantined an envelope: {reason:?}")),
+            Event::Quarantined { reason, .. } => {
+                return Err(format!("L7: {device} quarantined an envelope: {reason:?}"));
+            }
             Event::BadAnswer { .. } => return Err(format!("I3: {device} got an answer that does not verify")),
             Event::State { number, state, reason: Some(reason), .. } => {
                 return Err(format!("L8: {device}'s message {number} is {state:?}: {reason:?}"));
@@ -496,7 +498,7 @@ impl World {
         let challenge = self.dice.bytes();
         let out = self.relay.open(id, challenge, self.now);
         self.input(device, Input::Connected { binding: None })?;
-        self.from_relay(out);
+        self.deliver(out);
         Ok(())
     }
 
@@ -504,12 +506,12 @@ impl World {
         self.wiretap.look(&bytes)?;
         if self.relay_is_up {
             let out = self.relay.input(id, RelayInput::Bytes(bytes), self.now);
-            self.from_relay(out);
+            self.deliver(out);
         }
         Ok(())
     }
 
-    fn from_relay(&mut self, out: Vec<FromRelay>) {
+    fn deliver(&mut self, out: Vec<FromRelay>) {
         for wish in out {
             match wish {
                 FromRelay::Send(id, frame) => self.travel(id, false, frame.encode()),

@@ -171,7 +171,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn open_at(folder: &Path, unlock: Unlock, relay: Option<RelayAddress>) -> Result<(Client, Events), Error> {
+    pub async fn open_at(
+        folder: &Path,
+        unlock: Unlock,
+        relay: Option<RelayAddress>,
+    ) -> Result<(Client, Events), Error> {
         let folder = folder.to_owned();
         let (engine, store, relay) = blocking(move || {
             let store = ClientStore::open(&folder, &unlock)?;
@@ -404,8 +408,6 @@ impl Sent {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
 }

@@ -28,14 +28,19 @@ const CATCH_UP: Duration = Duration::from_millis(50);
 /// Messages that are read at once for an application that did not keep up.
 const CATCH_UP_MESSAGES: u32 = 64;
 
+/// Where an answer goes.
+type Answer<T> = oneshot::Sender<Result<T, Error>>;
+/// An event of a connection, with the connection's number.
+type Numbered = (u64, SocketEvent);
+
 /// What the handle asks of the driver.
 pub(crate) enum Request {
-    Command(Command, oneshot::Sender<Result<Reply, Error>>),
+    Command(Command, Answer<Reply>),
     Shown(u64),
     Profile(oneshot::Sender<Profile>),
-    State(u64, oneshot::Sender<Result<Option<MessageState>, Error>>),
-    History { with: AccountId, before: u64, limit: u32, reply: oneshot::Sender<Result<Vec<StoredMessage>, Error>> },
-    Quarantine(oneshot::Sender<Result<Vec<StoredQuarantine>, Error>>),
+    State(u64, Answer<Option<MessageState>>),
+    History { with: AccountId, before: u64, limit: u32, reply: Answer<Vec<StoredMessage>> },
+    Quarantine(Answer<Vec<StoredQuarantine>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -53,9 +58,9 @@ pub(crate) struct Driver {
     address: RelayAddress,
     channels: Channels,
     socket: Option<Socket>,
-    socket_events: (mpsc::Sender<(u64, SocketEvent)>, mpsc::Receiver<(u64, SocketEvent)>),
+    socket_events: (mpsc::Sender<Numbered>, mpsc::Receiver<Numbered>),
     generation: u64,
-    waiting: BTreeMap<Ticket, oneshot::Sender<Result<Reply, Error>>>,
+    waiting: BTreeMap<Ticket, Answer<Reply>>,
     next_ticket: Ticket,
     /// The number of the last incoming message that was handed to the application.
     told: u64,

@@ -63,7 +63,9 @@ pub enum StoreError {
     #[error("this account is locked with {0}")]
     OtherLock(&'static str),
     /// Written by a newer program.
-    #[error("this account was written by a newer version of Sealwire (layout {found}, this one knows {LAYOUT}); use that one, nothing was changed")]
+    #[error(
+        "this account was written by a newer version of Sealwire (layout {found}, this one knows {LAYOUT}); use that one, nothing was changed"
+    )]
     Newer {
         /// The layout that was found.
         found: u32,
@@ -91,6 +93,9 @@ struct StoreKeys {
     seal: Aes256Gcm,
     names: Zeroizing<[u8; 32]>,
 }
+
+/// A record's key, as the engine knows it, and its value.
+type KeyAndValue = (Vec<u8>, Zeroizing<Vec<u8>>);
 
 /// A record of the engine, as [`sealwire_engine::Engine::load`] takes it.
 pub(crate) type LoadedRecord = (Table, Vec<u8>, Zeroizing<Vec<u8>>);
@@ -219,7 +224,8 @@ impl ClientStore {
         let mut rows = self.db.prepare_cached(
             "SELECT name, value FROM record WHERE kind = ?1 AND name >= ?2 AND name < ?3 ORDER BY name DESC LIMIT ?4",
         )?;
-        let rows = rows.query_map(params![Table::Message as u8, from, to, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows =
+            rows.query_map(params![Table::Message as u8, from, to, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut messages = Vec::new();
         for row in rows {
             let (name, value): (Vec<u8>, Vec<u8>) = row?;
@@ -237,7 +243,7 @@ impl ClientStore {
     /// [`StoreError`].
     pub fn unshown(&self, after: u64, limit: u32) -> Result<Vec<(sealwire_engine::Incoming, bool)>, StoreError> {
         let records = self.scan(Table::Unshown, &after.saturating_add(1).to_be_bytes(), limit)?;
-        let decode = |(key, value): &(Vec<u8>, Zeroizing<Vec<u8>>)| {
+        let decode = |(key, value): &KeyAndValue| {
             StoredMessage::decode_unshown(key, value).ok_or(StoreError::Damaged("a message"))
         };
         records.iter().map(decode).collect()
@@ -265,7 +271,7 @@ impl ClientStore {
     /// # Errors
     /// [`StoreError`].
     pub fn quarantine(&self) -> Result<Vec<StoredQuarantine>, StoreError> {
-        let decode = |(key, value): &(Vec<u8>, Zeroizing<Vec<u8>>)| {
+        let decode = |(key, value): &KeyAndValue| {
             StoredQuarantine::decode(key, value).ok_or(StoreError::Damaged("a quarantine record"))
         };
         self.scan(Table::Quarantine, &[], u32::MAX)?.iter().map(decode).collect()
@@ -297,7 +303,7 @@ impl ClientStore {
     }
 
     /// Records of a table from a key on, where keys keep their order; all records where `from` is empty.
-    fn scan(&self, table: Table, from: &[u8], limit: u32) -> Result<Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>, StoreError> {
+    fn scan(&self, table: Table, from: &[u8], limit: u32) -> Result<Vec<KeyAndValue>, StoreError> {
         let mut rows = self
             .db
             .prepare_cached("SELECT name, value FROM record WHERE kind = ?1 AND name >= ?2 ORDER BY name LIMIT ?3")?;
@@ -350,12 +356,7 @@ impl StoreKeys {
         seal(&self.seal, &associated_data(table, name), &plain)
     }
 
-    fn open_record(
-        &self,
-        table: Table,
-        name: &[u8],
-        sealed: &[u8],
-    ) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), StoreError> {
+    fn open_record(&self, table: Table, name: &[u8], sealed: &[u8]) -> Result<KeyAndValue, StoreError> {
         let damaged = StoreError::Damaged("a record does not open");
         let Some(plain) = unseal(&self.seal, &associated_data(table, name), sealed) else { return Err(damaged) };
         let Some((length, rest)) = plain.split_first_chunk::<2>() else { return Err(damaged) };
@@ -558,7 +559,8 @@ mod tests {
             "UPDATE record SET value = zeroblob(40) WHERE kind = 2",
             "UPDATE record SET value = (SELECT value FROM record WHERE kind = 4) WHERE kind = 2",
         ] {
-            let saved: Vec<u8> = store.db.query_row("SELECT value FROM record WHERE kind = 2", [], |r| r.get(0)).unwrap();
+            let saved: Vec<u8> =
+                store.db.query_row("SELECT value FROM record WHERE kind = 2", [], |r| r.get(0)).unwrap();
             store.db.execute(tamper, []).unwrap();
             assert!(matches!(store.load(), Err(StoreError::Damaged(_))), "{tamper}");
             store.db.execute("UPDATE record SET value = ?1 WHERE kind = 2", [saved]).unwrap();

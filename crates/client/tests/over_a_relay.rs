@@ -1,4 +1,5 @@
 //! The SDK over real sockets and a real relay.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
 use std::time::Duration;
@@ -44,9 +45,7 @@ async fn a_message_is_told_until_it_was_processed() {
     let (bob, mut events) = join(home.path(), &relay, "bob").await;
     alice.send_text("bob@here", "one").await.unwrap();
     alice.send_text("bob@here", "two").await.unwrap();
-    let is = |text: &'static str| {
-        move |event: &Event| matches!(event, Event::Request(r) if r.message.content.part == Part::Text(text.into()))
-    };
+    let is = |text: &'static str| move |event: &Event| matches!(event, Event::Request(r) if r.message.content.part == Part::Text(text.into()));
     next(&mut events, is("one")).await;
     // Asking for the next one says that "one" was processed; "two" is taken and not.
     next(&mut events, is("two")).await;
@@ -85,9 +84,7 @@ async fn a_stream_is_read_to_its_end_or_refused() {
     let (alice, _alice_events) = join(home.path(), &relay, "alice").await;
     let (_bob, mut events) = join(home.path(), &relay, "bob").await;
     alice.send_from("bob@here", &[7u8; 10_000][..]).await.unwrap();
-    let is_it = |event: &Event| {
-        matches!(event, Event::Request(r) if matches!(&r.message.content.part, Part::Bytes { bytes, .. } if bytes == &[7; 10_000]))
-    };
+    let is_it = |event: &Event| matches!(event, Event::Request(r) if matches!(&r.message.content.part, Part::Bytes { bytes, .. } if bytes == &[7; 10_000]));
     next(&mut events, is_it).await;
     let refused = alice.send_from("bob@here", std::io::repeat(1)).await.unwrap_err();
     assert!(matches!(refused, sealwire_client::Error::Refused(Refusal::TooLarge(_))), "{refused}");

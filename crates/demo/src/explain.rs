@@ -3,7 +3,9 @@
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
-use sealwire_keys::{AccountEntry, AccountKind, AccountLog, Change, SafetyNumber, Suite, content_id, one_to_one, sign_entry};
+use sealwire_keys::{
+    AccountEntry, AccountKind, AccountLog, Change, SafetyNumber, Suite, content_id, one_to_one, sign_entry,
+};
 use sealwire_session::DeviceSecrets;
 use sealwire_session::direct::{DirectSession, Direction, Header, OVERHEAD};
 use sealwire_wire::content::Content;
@@ -25,7 +27,9 @@ pub fn explain() -> bool {
 
     head(2, "The public halves are published, signed");
     let (alice_log, bob_log) = (publish(&alice), publish(&bob));
-    say("The first entry of an account log lists them; its hash is the account's id, so nobody can swap the keys in it.");
+    say(
+        "The first entry of an account log lists them; its hash is the account's id, so nobody can swap the keys in it.",
+    );
     show("Alice's account", &alice_log.id().to_string());
     show("Bob's account", &bob_log.id().to_string());
     show("Bob's X25519 key", &hex(bob.direct_key(Suite::X25519).as_bytes()));
@@ -39,8 +43,12 @@ pub fn explain() -> bool {
         DirectSession::derive(&bob, alice.device_id(), &alice.direct_key(Suite::X25519), Direction::Receiving);
     let (Ok(sending), Ok(receiving)) = (sending, receiving) else { return false };
     say("Alice: X25519(her private key, Bob's public one). Bob: X25519(his private key, Alice's public one). Equal.");
-    say("That raw secret is never a key: HKDF-SHA-256 turns it into 32 bytes of key and 32 bytes of commitment, bound to");
-    say("suite, both devices, both keys and the direction. The commitments, which are public, show that both have the same:");
+    say(
+        "That raw secret is never a key: HKDF-SHA-256 turns it into 32 bytes of key and 32 bytes of commitment, bound to",
+    );
+    say(
+        "suite, both devices, both keys and the direction. The commitments, which are public, show that both have the same:",
+    );
     show("Alice has", &hex(&sending.commitment().0));
     show("Bob has", &hex(&receiving.commitment().0));
 
@@ -54,7 +62,14 @@ pub fn explain() -> bool {
     let Ok(body) = sending.seal(envelope, 0, &content, rng) else { return false };
     let Ok(header) = Header::parse(&body) else { return false };
     show("the text", TEXT);
-    show("as content", &format!("{} bytes of CBOR, padded to {}: its exact length stays inside", content.len(), padded_length(content.len())));
+    show(
+        "as content",
+        &format!(
+            "{} bytes of CBOR, padded to {}: its exact length stays inside",
+            content.len(),
+            padded_length(content.len())
+        ),
+    );
     show("its content id", &content_id(one_to_one(alice_log.id(), bob_log.id()), alice_log.id(), &content).to_string());
     show("counter", &header.counter.to_string());
     show("random IV", &hex(&body[54..66]));
@@ -64,8 +79,16 @@ pub fn explain() -> bool {
     let entry = Entry::direct(envelope, body.clone());
     let mut inbox = [0; 16];
     rng.fill_bytes(&mut inbox);
-    let frame = ToRelay::Append { log: LogId::Inbox(InboxAddress(inbox)), entry: entry.encode(), roster: None }.encode();
-    show("one frame", &format!("{} bytes: {} more than the padded text, {OVERHEAD} of them sealing", frame.len(), frame.len() - padded_length(content.len())));
+    let frame =
+        ToRelay::Append { log: LogId::Inbox(InboxAddress(inbox)), entry: entry.encode(), roster: None }.encode();
+    show(
+        "one frame",
+        &format!(
+            "{} bytes: {} more than the padded text, {OVERHEAD} of them sealing",
+            frame.len(),
+            frame.len() - padded_length(content.len())
+        ),
+    );
     show("for the inbox", &hex(&inbox));
     say("It learns who wrote to whom, when, and a length bucket. It cannot read, alter or forge.");
     let blind = !frame.windows(10).any(|window| TEXT.as_bytes().windows(10).any(|part| part == window));

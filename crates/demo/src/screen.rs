@@ -64,7 +64,8 @@ impl Screen {
         self.line(&format!("  {:>7.1}s  from the first key to the last check", outcome.elapsed.as_secs_f64()));
         match kept {
             Some(path) => self.line(&format!("\n  The relay's files are in {}: look for yourself.", path.display())),
-            None => self.line("\n  See one message step by step: sealwire demo --explain. Keep the relay's files: --keep DIR."),
+            None => self
+                .line("\n  See one message step by step: sealwire demo --explain. Keep the relay's files: --keep DIR."),
         }
     }
 

@@ -72,7 +72,12 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     let mut carol = Person::begin("carol", home.path(), &url).await?;
     for person in [&alice, &bob, &carol] {
         let profile = person.client()?.profile().await?;
-        screen.fact(&format!("{:<6} account {}…  private keys stay in {}'s folder", person.name, &profile.account.to_string()[..16], person.name));
+        screen.fact(&format!(
+            "{:<6} account {}…  private keys stay in {}'s folder",
+            person.name,
+            &profile.account.to_string()[..16],
+            person.name
+        ));
     }
 
     screen.chapter("Alice and Bob talk: text and bytes, both ways");
@@ -120,7 +125,10 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     carol.come_back().await?;
     carol.read(2, 1).await?;
     screen.talk(&carol.screen);
-    screen.fact(&format!("the flipped one: rejected ({:?}); nothing of it was shown, nothing else changed", carol.rejected[0]));
+    screen.fact(&format!(
+        "the flipped one: rejected ({:?}); nothing of it was shown, nothing else changed",
+        carol.rejected[0]
+    ));
 
     let people = [&alice, &bob, &carol];
     let screens: Vec<_> = people.iter().map(|person| (person.name, person.screen.clone())).collect();
@@ -180,8 +188,14 @@ fn weigh(found: Found, elapsed: Duration) -> Outcome {
     let all_shown = shown("alice") + shown("bob") + shown("carol");
     let claim = |holds, says: String| Claim { holds, says };
     let claims = vec![
-        claim(texts_arrived && shown("alice") == 2 && shown("bob") == 3, "every message between Alice and Bob was shown, once, in order".into()),
-        claim(carol_right && shown("carol") == 2, "what was sent while Carol was away reached her when she came back".into()),
+        claim(
+            texts_arrived && shown("alice") == 2 && shown("bob") == 3,
+            "every message between Alice and Bob was shown, once, in order".into(),
+        ),
+        claim(
+            carol_right && shown("carol") == 2,
+            "what was sent while Carol was away reached her when she came back".into(),
+        ),
         claim(
             found.rejected == [QuarantineReason::Rejected],
             "the message with a flipped bit was rejected, and nothing of it was shown".into(),
@@ -190,12 +204,19 @@ fn weigh(found: Found, elapsed: Duration) -> Outcome {
         claim(
             holding.is_empty(),
             if holding.is_empty() {
-                format!("none of {} plaintexts and keys is in the {} KiB that the relay saw, stored and logged", found.secrets.len(), found.evidence.size() / 1_024)
+                format!(
+                    "none of {} plaintexts and keys is in the {} KiB that the relay saw, stored and logged",
+                    found.secrets.len(),
+                    found.evidence.size() / 1_024
+                )
             } else {
                 format!("the relay knows: {}", holding.join(", "))
             },
         ),
-        claim(control > 0, format!("the search works: it finds the handle \"alice\", which the relay knows, in {control} places")),
+        claim(
+            control > 0,
+            format!("the search works: it finds the handle \"alice\", which the relay knows, in {control} places"),
+        ),
     ];
     let counts = vec![
         ("messages shown", all_shown as u64),

@@ -7,7 +7,9 @@ use sealwire_keys::{AccountLog, Change as AccountChange, LogInToBeSigned, Signed
 use sealwire_wire::frame::{Failed, FromRelay, Hello, LoggedIn, LookupBy, RequestId, ToRelay};
 use sealwire_wire::handle::Handle;
 use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, SILENCE_MS};
-use sealwire_wire::{AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, LogId, Position, PresenceToken, Time};
+use sealwire_wire::{
+    AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, LogId, Position, PresenceToken, Time,
+};
 
 use crate::command::{Refusal, Reply};
 use crate::engine::Engine;
@@ -342,7 +344,12 @@ impl Engine {
         self.ask(turn, Asked::Register, |request| ToRelay::Register { request, handle, genesis, inbox, invite });
     }
 
-    pub(crate) fn register_as(&mut self, turn: &mut Turn<'_>, handle: Handle, invite: String) -> Result<Reply, Refusal> {
+    pub(crate) fn register_as(
+        &mut self,
+        turn: &mut Turn<'_>,
+        handle: Handle,
+        invite: String,
+    ) -> Result<Reply, Refusal> {
         if self.own.registered {
             return Err(Refusal::Registered);
         }
@@ -367,7 +374,8 @@ impl Engine {
         }
         if relay_head != self.log.head() {
             let account = self.log.id();
-            return self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+            return self
+                .ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
         }
         let rotated_lately = self.log.rotated_at().is_some_and(|at| turn.now.since(at) < DAY_MS);
         if rotated_lately && !reclaimed {

@@ -2,7 +2,7 @@
 //! the person's decision.
 
 use sealwire_keys::{AccountLog, DirectKey, SafetyNumber, SignedEntry};
-use sealwire_session::direct::{Commitment, Direction, DirectSession};
+use sealwire_session::direct::{Commitment, DirectSession, Direction};
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::{Failed, LookupBy, ToRelay};
 use sealwire_wire::handle::{Handle, Name};
@@ -544,7 +544,9 @@ impl Engine {
     }
 
     pub(crate) fn presence(&mut self, turn: &mut Turn<'_>, token: PresenceToken, online: bool) {
-        let Some((&account, _)) = self.contacts.iter().find(|(_, contact)| contact.token == Some(token)) else { return };
+        let Some((&account, _)) = self.contacts.iter().find(|(_, contact)| contact.token == Some(token)) else {
+            return;
+        };
         let changed = if online { self.link.online.insert(token) } else { self.link.online.remove(&token) };
         if changed {
             turn.event(Event::Presence { account, online });

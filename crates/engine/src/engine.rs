@@ -9,7 +9,8 @@ use sealwire_session::{DeviceSecrets, ReplayWindow};
 use sealwire_wire::content::Status;
 use sealwire_wire::handle::Handle;
 use sealwire_wire::{
-    AccountId, ContentId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId, Position, PresenceToken, Time,
+    AccountId, ContentId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId, Position,
+    PresenceToken, Time,
 };
 use zeroize::Zeroizing;
 
@@ -17,7 +18,9 @@ use crate::command::{Command, ContactView, Refusal, Reply};
 use crate::connection::Link;
 use crate::contacts::Contact;
 use crate::outbox::Outgoing;
-use crate::record::{self, Change, HeldRecord, IncarnationRecord, OwnRecord, ProgressRecord, RecordError, SeenRecord, Table, Text};
+use crate::record::{
+    self, Change, HeldRecord, IncarnationRecord, OwnRecord, ProgressRecord, RecordError, SeenRecord, Table, Text,
+};
 use crate::step::{Input, Step, Ticket, Turn};
 
 /// What a new account is made with.

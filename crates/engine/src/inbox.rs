@@ -1,6 +1,7 @@
 //! The inbox: every envelope ends shown, duplicate, held or quarantined (L7), each moves the cursor, and after a
 //! rejection nothing else differs.
 
+use sealwire_keys::SafetyNumber;
 use sealwire_keys::{blob_hash, content_id, one_to_one};
 use sealwire_session::ReplayWindow;
 use sealwire_session::direct::{Header, OpenError};
@@ -9,7 +10,6 @@ use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
 use sealwire_wire::limits::{HELD_MAX, REQUEST_MESSAGES_MAX};
 use sealwire_wire::{AccountId, ContentId, DeviceHint, EnvelopeId, LogId, Position, Time};
-use sealwire_keys::SafetyNumber;
 
 use crate::contacts::Standing;
 use crate::engine::{Channel, Engine};

@@ -19,7 +19,9 @@ use crate::connection::is_due;
 use crate::contacts::Standing;
 use crate::engine::{Channel, Engine};
 use crate::event::{Event, MessageState, UnsentReason};
-use crate::record::{self, ChannelRecord, MessageRecord, OutgoingRecord, RecordError, SealedRecord, SeenRecord, Table, Text};
+use crate::record::{
+    self, ChannelRecord, MessageRecord, OutgoingRecord, RecordError, SealedRecord, SeenRecord, Table, Text,
+};
 use crate::step::Turn;
 
 /// An outgoing message that is not finished.
@@ -140,7 +142,9 @@ impl Engine {
         in_reply_to: Option<ContentId>,
     ) -> Result<Reply, Refusal> {
         let part = match part {
-            Part::Bytes { media_type, bytes } if media_type.is_empty() => Part::Bytes { media_type: BYTES.into(), bytes },
+            Part::Bytes { media_type, bytes } if media_type.is_empty() => {
+                Part::Bytes { media_type: BYTES.into(), bytes }
+            }
             Part::Text(_) | Part::Bytes { .. } => part,
             _ => return Err(Refusal::NotSendable),
         };
@@ -380,7 +384,9 @@ impl Engine {
     pub(crate) fn accepted(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId) {
         self.link.in_flight.remove(&envelope);
         let Some(&number) = self.by_envelope.get(&envelope) else { return };
-        let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.waits_for_relay()) else { return };
+        let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.waits_for_relay()) else {
+            return;
+        };
         if !outgoing.message {
             return self.drop_outgoing(turn, number);
         }
@@ -413,7 +419,9 @@ impl Engine {
     /// A sealed receipt of the person that a message was for.
     pub(crate) fn receipt(&mut self, turn: &mut Turn<'_>, from: AccountId, id: ContentId, status: Status) {
         let Some(&number) = self.by_content.get(&id) else { return };
-        let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.to == Some(from)) else { return };
+        let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.to == Some(from)) else {
+            return;
+        };
         let state = match status {
             Status::Delivered => MessageState::Delivered,
             Status::Read => MessageState::Read,
@@ -564,7 +572,8 @@ impl Engine {
             return;
         }
         self.receipts_due = None;
-        let is_accepted = |account: &AccountId| self.contacts.get(account).is_some_and(|c| c.standing == Standing::Accepted);
+        let is_accepted =
+            |account: &AccountId| self.contacts.get(account).is_some_and(|c| c.standing == Standing::Accepted);
         let due: Vec<_> = self.receipts.iter().filter(|((to, _), _)| is_accepted(to)).map(|(k, s)| (*k, *s)).collect();
         for of_one in due.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
             for marks in of_one.chunks(RECEIPT_IDS_MAX) {

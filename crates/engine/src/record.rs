@@ -3,7 +3,10 @@
 
 use sealwire_wire::content::Content;
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{AccountId, ContentId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId, Position, PresenceToken, Time};
+use sealwire_wire::{
+    AccountId, ContentId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId, Position,
+    PresenceToken, Time,
+};
 use tls_codec::{DeserializeBytes, Serialize, Size, TlsByteVecU24, TlsDeserializeBytes, TlsSerialize, TlsSize};
 use zeroize::Zeroizing;
 

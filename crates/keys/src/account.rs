@@ -381,12 +381,16 @@ mod wire {
         pub(super) fn check(self) -> Result<AccountEntry, AccountError> {
             let change = match self.change {
                 WireChange::Genesis { kind, key, modes, direct } => {
-                    let mode = |mode: &u16| if *mode == DIRECT { Ok(Mode::Direct) } else { Err(AccountError::UnknownKind) };
+                    let mode =
+                        |mode: &u16| if *mode == DIRECT { Ok(Mode::Direct) } else { Err(AccountError::UnknownKind) };
                     let modes = modes.as_slice().iter().map(mode).collect::<Result<Vec<_>, _>>()?;
                     if modes.is_empty() || modes.len() > 1 {
                         return Err(AccountError::Malformed);
                     }
-                    Change::Genesis { kind, device: DeviceCard { key: DeviceKey::parse(&key)?, modes, direct: keys(&direct)? } }
+                    Change::Genesis {
+                        kind,
+                        device: DeviceCard { key: DeviceKey::parse(&key)?, modes, direct: keys(&direct)? },
+                    }
                 }
                 WireChange::RotateDevice { device, direct } => Change::RotateDevice { device, direct: keys(&direct)? },
                 WireChange::Retire => Change::Retire,
@@ -495,7 +499,10 @@ mod tests {
         let by_thief = AccountEntry { signer: thief.key().device_id(), ..entry.clone() };
         assert_eq!(log.append(thief.sign(&by_thief)), Err(AccountError::Signer));
         let for_thief = Change::RotateDevice { device: thief.key().device_id(), direct: direct_keys(10) };
-        assert_eq!(log.append(device.sign(&AccountEntry { change: for_thief, ..entry.clone() })), Err(AccountError::Signer));
+        assert_eq!(
+            log.append(device.sign(&AccountEntry { change: for_thief, ..entry.clone() })),
+            Err(AccountError::Signer)
+        );
         for misplaced in [
             AccountEntry { number: 2, ..entry.clone() },
             AccountEntry { previous: [7; 32], ..entry.clone() },

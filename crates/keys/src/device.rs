@@ -43,11 +43,24 @@ mod tests {
     /// HR-05: small-order and non-canonical keys are refused before any state.
     #[test]
     fn weak_and_non_canonical_keys_are_refused() {
-        let identity = { let mut bytes = [0; 32]; bytes[0] = 1; bytes };
+        let identity = {
+            let mut bytes = [0; 32];
+            bytes[0] = 1;
+            bytes
+        };
         let zero_y = [0; 32];
         // y = p, a second form of y = 0; and y = p + 1, a second form of the identity.
-        let p = { let mut bytes = [0xff; 32]; bytes[0] = 0xed; bytes[31] = 0x7f; bytes };
-        let p_plus_1 = { let mut bytes = p; bytes[0] = 0xee; bytes };
+        let p = {
+            let mut bytes = [0xff; 32];
+            bytes[0] = 0xed;
+            bytes[31] = 0x7f;
+            bytes
+        };
+        let p_plus_1 = {
+            let mut bytes = p;
+            bytes[0] = 0xee;
+            bytes
+        };
         for bytes in [identity, zero_y, p, p_plus_1, [0xff; 32]] {
             assert_eq!(DeviceKey::parse(&bytes), Err(KeyError::Point), "{bytes:?}");
         }

@@ -92,11 +92,25 @@ mod tests {
     #[test]
     fn x25519_points_of_small_order_are_refused() {
         let order_8 = [
-            [0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00],
-            [0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57],
+            [
+                0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda,
+                0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+            ],
+            [
+                0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04,
+                0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+            ],
         ];
-        let one = { let mut u = [0; 32]; u[0] = 1; u };
-        let minus_one = { let mut u = P; u[0] -= 1; u };
+        let one = {
+            let mut u = [0; 32];
+            u[0] = 1;
+            u
+        };
+        let minus_one = {
+            let mut u = P;
+            u[0] -= 1;
+            u
+        };
         for u in order_8.into_iter().chain([[0; 32], one, minus_one]) {
             assert_eq!(DirectKey::parse(Suite::X25519, &u), Err(KeyError::Point), "{u:?}");
         }
@@ -104,11 +118,23 @@ mod tests {
 
     #[test]
     fn x25519_keys_have_one_form() {
-        let base = { let mut u = [0; 32]; u[0] = 9; u };
+        let base = {
+            let mut u = [0; 32];
+            u[0] = 9;
+            u
+        };
         assert!(DirectKey::parse(Suite::X25519, &base).is_ok());
         // 9 + p, and 9 with the unused bit.
-        let plus_p = { let mut u = P; u[0] = 0xf6; u };
-        let high_bit = { let mut u = base; u[31] |= 0x80; u };
+        let plus_p = {
+            let mut u = P;
+            u[0] = 0xf6;
+            u
+        };
+        let high_bit = {
+            let mut u = base;
+            u[31] |= 0x80;
+            u
+        };
         for u in [plus_p, high_bit] {
             assert_eq!(DirectKey::parse(Suite::X25519, &u), Err(KeyError::Point));
         }
@@ -118,7 +144,10 @@ mod tests {
     #[test]
     fn p256_keys_are_uncompressed_points_of_the_curve() {
         let generator = p256::PublicKey::from_affine(p256::AffinePoint::GENERATOR).unwrap();
-        let good = { use p256::elliptic_curve::sec1::ToSec1Point; generator.to_sec1_point(false).as_bytes().to_vec() };
+        let good = {
+            use p256::elliptic_curve::sec1::ToSec1Point;
+            generator.to_sec1_point(false).as_bytes().to_vec()
+        };
         assert!(DirectKey::parse(Suite::P256, &good).is_ok());
         let mut off_curve = good.clone();
         off_curve[64] ^= 1;

@@ -3,10 +3,10 @@
 use sealwire_wire::label::Label;
 use sealwire_wire::{AccountId, BlobHash, Chain, ContentId, ConversationId, InboxAddress, Position, RosterHash};
 use sha2::{Digest, Sha256};
-use tls_codec::{Serialize, Size, TlsByteSliceU24, TlsSliceU32};
+use tls_codec::{Serialize, TlsByteSliceU24, TlsSliceU32};
 
 /// SHA-256 of a label and a structure.
-pub(crate) fn hash(label: Label, structure: &(impl Serialize + Size)) -> [u8; 32] {
+pub(crate) fn hash(label: Label, structure: &impl Serialize) -> [u8; 32] {
     Sha256::digest(label.encode(structure)).into()
 }
 

@@ -23,7 +23,10 @@ pub struct LogInToBeSigned {
 
 impl LogInToBeSigned {
     /// Puts the structure together. `origin` is the browser's, else empty; `binding` the TLS exporter, else empty.
-    #[expect(clippy::too_many_arguments, reason = "each is a field of the structure in spec/connection.md, and has a type of its own")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a field of the structure in spec/connection.md, and has a type of its own"
+    )]
     pub fn new(
         relay_name: &str,
         relay_key: [u8; 32],

@@ -3,7 +3,7 @@
 use ed25519_dalek::{Signature, VerifyingKey};
 use sealwire_wire::label::Label;
 use sealwire_wire::{Chain, ConversationId, Position};
-use tls_codec::{Serialize, Size, TlsSerialize, TlsSize};
+use tls_codec::{Serialize, TlsSerialize, TlsSize};
 
 /// A signature that does not verify. Says no more, so that nothing depends on what was wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,9 +28,10 @@ pub enum KeyError {
 pub(crate) fn verifying_key(bytes: &[u8; 32]) -> Result<VerifyingKey, KeyError> {
     let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::Point)?;
     // `from_bytes` takes non-canonical y: what it read must be what was written.
-    let canonical = key.to_bytes() == *bytes && curve25519_dalek::edwards::CompressedEdwardsY(*bytes)
-        .decompress()
-        .is_some_and(|point| point.compress().0 == *bytes);
+    let canonical = key.to_bytes() == *bytes
+        && curve25519_dalek::edwards::CompressedEdwardsY(*bytes)
+            .decompress()
+            .is_some_and(|point| point.compress().0 == *bytes);
     if canonical && !key.is_weak() { Ok(key) } else { Err(KeyError::Point) }
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn verifying_key(bytes: &[u8; 32]) -> Result<VerifyingKey, KeyError> 
 pub(crate) fn verify(
     key: &VerifyingKey,
     label: Label,
-    structure: &(impl Serialize + Size),
+    structure: &impl Serialize,
     signature: &[u8],
 ) -> Result<(), SignatureError> {
     let signature = Signature::from_slice(signature).map_err(|_| SignatureError)?;

@@ -317,7 +317,8 @@ mod tests {
             session(&carol, &bob, Suite::X25519, Direction::Sending),
             session(&alice, &new_bob, Suite::X25519, Direction::Sending),
             // Bob's key under another device's name: the shared secret is the same, the key is not.
-            DirectSession::derive(&alice, carol.device_id(), &bob.direct_key(Suite::X25519), Direction::Sending).unwrap(),
+            DirectSession::derive(&alice, carol.device_id(), &bob.direct_key(Suite::X25519), Direction::Sending)
+                .unwrap(),
         ] {
             assert_ne!(other.commitment(), base, "{other:?}");
         }
@@ -347,7 +348,8 @@ mod tests {
     #[test]
     fn nothing_reflected_or_misdirected_opens() {
         let (alice, bob, carol) = (device(1), device(2), device(3));
-        let body = session(&alice, &bob, Suite::X25519, Direction::Sending).seal(ENVELOPE, 0, b"x", &mut rng(3)).unwrap();
+        let body =
+            session(&alice, &bob, Suite::X25519, Direction::Sending).seal(ENVELOPE, 0, b"x", &mut rng(3)).unwrap();
         for other in [
             session(&alice, &bob, Suite::X25519, Direction::Receiving),
             session(&alice, &bob, Suite::X25519, Direction::Sending),

@@ -99,7 +99,11 @@ mod tests {
                 let reach = [3, 70, 900, 3_000][rng.next_u32() as usize % 4];
                 let counter = (newest + reach / 2).saturating_sub(rng.next_u32() % reach);
                 let too_old = newest >= REPLAY_WINDOW && counter <= newest - REPLAY_WINDOW && !seen.is_empty();
-                assert_eq!(window.is_new(counter), !too_old && !seen.contains(&counter), "seed {seed}, counter {counter}");
+                assert_eq!(
+                    window.is_new(counter),
+                    !too_old && !seen.contains(&counter),
+                    "seed {seed}, counter {counter}"
+                );
                 if window.is_new(counter) {
                     window.mark(counter);
                     seen.insert(counter);

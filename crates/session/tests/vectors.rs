@@ -1,6 +1,7 @@
 //! `spec/vectors/*.json`: inputs and outputs as text, for every implementation, ours included. `cargo xtask vectors` (or
 //! `SEALWIRE_UPDATE=1`) writes them again after a change of the law; otherwise they are compared to the byte, and each is
 //! read back and checked the way a stranger would.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::PathBuf;
 
@@ -78,7 +79,8 @@ fn vectors_of_direct_mode() {
     let (alice, bob) = (device(0x11), device(0x22));
     let mut cases = Vec::new();
     for suite in Suite::ALL {
-        let sending = DirectSession::derive(&alice, bob.device_id(), &bob.direct_key(suite), Direction::Sending).unwrap();
+        let sending =
+            DirectSession::derive(&alice, bob.device_id(), &bob.direct_key(suite), Direction::Sending).unwrap();
         let receiving =
             DirectSession::derive(&bob, alice.device_id(), &alice.direct_key(suite), Direction::Receiving).unwrap();
         let envelope = EnvelopeId([0x33; 16]);
@@ -137,7 +139,8 @@ fn vectors_of_identity() {
     let change = Change::RotateDevice { device: alice.device_id(), direct: rotated.card().direct };
     let rotation = sign_entry(&log.next(Time(1_790_000_100_000), change, alice.device_id()), |b| alice.sign(b));
     log.append(rotation.clone()).unwrap();
-    let retirement = sign_entry(&log.next(Time(1_790_000_200_000), Change::Retire, alice.device_id()), |b| alice.sign(b));
+    let retirement =
+        sign_entry(&log.next(Time(1_790_000_200_000), Change::Retire, alice.device_id()), |b| alice.sign(b));
     log.append(retirement.clone()).unwrap();
     let wrong = |what: &str, entries: Vec<SignedEntry>| {
         let error = AccountLog::verify(entries.clone()).unwrap_err();
@@ -199,10 +202,17 @@ fn vectors_of_encodings() {
     let contents = [
         ("text", Content::text([1; 16], "Grüße")),
         ("bytes", Content::of([2; 16], Part::Bytes { media_type: BYTES.into(), bytes: vec![0, 255] })),
-        ("receipts", Content::of([3; 16], Part::Status(vec![(ContentId([4; 32]), Status::Delivered), (ContentId([5; 32]), Status::Read)]))),
+        (
+            "receipts",
+            Content::of(
+                [3; 16],
+                Part::Status(vec![(ContentId([4; 32]), Status::Delivered), (ContentId([5; 32]), Status::Read)]),
+            ),
+        ),
         ("presence taken back", Content::of([6; 16], Part::Presence(None))),
     ];
-    let contents: Vec<_> = contents.into_iter().map(|(what, content)| json!({ "what": what, "cbor": hex(content.encode()) })).collect();
+    let contents: Vec<_> =
+        contents.into_iter().map(|(what, content)| json!({ "what": what, "cbor": hex(content.encode()) })).collect();
     for content in &contents {
         assert!(Content::decode(&unhex(&content["cbor"])).is_ok());
     }
@@ -211,14 +221,16 @@ fn vectors_of_encodings() {
         json!({ "cbor": cbor, "error": format!("{error:?}") })
     });
     let envelope = EnvelopeId([7; 16]);
-    let entry = |kind: EntryKind, body| Entry { kind, after: kind.names_after().then_some(Position(9)), envelope, body };
+    let entry =
+        |kind: EntryKind, body| Entry { kind, after: kind.names_after().then_some(Position(9)), envelope, body };
     let entries: Vec<_> = EntryKind::ALL
         .into_iter()
         .flat_map(|kind| [entry(kind, Body::Inline(vec![1, 2, 3])), entry(kind, Body::Blob(BlobHash([8; 32])))])
         .map(|entry| json!({ "kind": format!("{:?}", entry.kind), "blob": matches!(entry.body, Body::Blob(_)), "entry": hex(entry.encode()) }))
         .collect();
     let lengths = [0, 63, 64, 127, 128, 255, 256, 511, 512, 1_000, 5_000, 16_383];
-    let padded: Vec<_> = lengths.iter().map(|length| json!({ "length": length, "padded": padded_length(*length) })).collect();
+    let padded: Vec<_> =
+        lengths.iter().map(|length| json!({ "length": length, "padded": padded_length(*length) })).collect();
     let bad_padding = [vec![], vec![0; 64], [&[0x80][..], &[0; 64]].concat(), [&[1; 63][..], &[0x81]].concat()];
     assert!(bad_padding.iter().all(|bytes| unpad(bytes).is_err()));
     let conversation = ConversationId([9; 32]);

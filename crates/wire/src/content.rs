@@ -259,7 +259,9 @@ fn item(bytes: &[u8], depth: usize) -> Option<usize> {
     let length = match major {
         0 | 1 => Some(0),
         2 => usize::try_from(argument).ok().filter(|length| *length <= inside.len()),
-        3 => usize::try_from(argument).ok().filter(|length| inside.get(..*length).is_some_and(|text| std::str::from_utf8(text).is_ok())),
+        3 => usize::try_from(argument)
+            .ok()
+            .filter(|length| inside.get(..*length).is_some_and(|text| std::str::from_utf8(text).is_ok())),
         4 => items(inside, argument, depth),
         5 => pairs(inside, argument, depth),
         6 => item(inside, depth),

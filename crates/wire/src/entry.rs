@@ -133,7 +133,8 @@ impl Entry {
         }
         let (&first, rest) = bytes.split_first().ok_or(EntryError::Malformed)?;
         let kind = EntryKind::from_byte(first & !BLOB_BIT).ok_or(EntryError::UnknownKind(first))?;
-        let (after, rest) = if kind.names_after() { part(rest).map(|(after, rest)| (Some(after), rest))? } else { (None, rest) };
+        let (after, rest) =
+            if kind.names_after() { part(rest).map(|(after, rest)| (Some(after), rest))? } else { (None, rest) };
         let (envelope, rest) = part(rest)?;
         let (body, rest) = if first & BLOB_BIT != 0 {
             let (hash, rest) = part(rest)?;

@@ -49,15 +49,47 @@ impl FrameError {
 #[expect(missing_docs, reason = "spec/sealwire.proto documents each frame and field, under the same names")]
 #[derive(Clone, PartialEq, Debug)]
 pub enum ToRelay {
-    LogIn { device_key: [u8; 32], incarnation: Incarnation, pending: Incarnation, binding: Vec<u8>, signature: [u8; 64] },
-    Append { log: LogId, entry: Vec<u8>, roster: Option<RosterChange> },
-    Ack { log: LogId, upto: Position },
-    Lookup { request: RequestId, by: LookupBy },
-    Register { request: RequestId, handle: String, genesis: Vec<u8>, inbox: InboxAddress, invite: String },
-    Publish { request: RequestId, entry: Vec<u8> },
-    SetPresence { token: Option<PresenceToken> },
-    Watch { tokens: Vec<PresenceToken> },
-    Attach { request: RequestId, conversation: ConversationId },
+    LogIn {
+        device_key: [u8; 32],
+        incarnation: Incarnation,
+        pending: Incarnation,
+        binding: Vec<u8>,
+        signature: [u8; 64],
+    },
+    Append {
+        log: LogId,
+        entry: Vec<u8>,
+        roster: Option<RosterChange>,
+    },
+    Ack {
+        log: LogId,
+        upto: Position,
+    },
+    Lookup {
+        request: RequestId,
+        by: LookupBy,
+    },
+    Register {
+        request: RequestId,
+        handle: String,
+        genesis: Vec<u8>,
+        inbox: InboxAddress,
+        invite: String,
+    },
+    Publish {
+        request: RequestId,
+        entry: Vec<u8>,
+    },
+    SetPresence {
+        token: Option<PresenceToken>,
+    },
+    Watch {
+        tokens: Vec<PresenceToken>,
+    },
+    Attach {
+        request: RequestId,
+        conversation: ConversationId,
+    },
     CreateConversation {
         request: RequestId,
         conversation: ConversationId,
@@ -65,9 +97,22 @@ pub enum ToRelay {
         inboxes: Vec<InboxAddress>,
         welcomes: Vec<Welcome>,
     },
-    GetHead { request: RequestId, conversation: ConversationId },
-    PutBlob { request: RequestId, hash: BlobHash, size: u64, offset: u64, bytes: Vec<u8> },
-    GetBlob { request: RequestId, hash: BlobHash, offset: u64 },
+    GetHead {
+        request: RequestId,
+        conversation: ConversationId,
+    },
+    PutBlob {
+        request: RequestId,
+        hash: BlobHash,
+        size: u64,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    GetBlob {
+        request: RequestId,
+        hash: BlobHash,
+        offset: u64,
+    },
 }
 
 /// Whom a look-up asks for.
@@ -206,7 +251,7 @@ impl ToRelay {
                 let roster = roster.map(|change| pb::RosterChange {
                     before: change.before.0.to_vec(),
                     inboxes: change.inboxes.iter().map(|inbox| inbox.0.to_vec()).collect(),
-                    welcomes: change.welcomes.into_iter().map(Welcome::to_wire).collect(),
+                    welcomes: change.welcomes.into_iter().map(Welcome::into_wire).collect(),
                 });
                 Frame::Append(pb::Append { log: log.as_bytes().to_vec(), entry, roster })
             }
@@ -227,7 +272,9 @@ impl ToRelay {
             ToRelay::SetPresence { token } => {
                 Frame::SetPresence(pb::SetPresence { token: token.map_or(Vec::new(), |token| token.0.to_vec()) })
             }
-            ToRelay::Watch { tokens } => Frame::Watch(pb::Watch { tokens: tokens.iter().map(|token| token.0.to_vec()).collect() }),
+            ToRelay::Watch { tokens } => {
+                Frame::Watch(pb::Watch { tokens: tokens.iter().map(|token| token.0.to_vec()).collect() })
+            }
             ToRelay::Attach { request, conversation } => {
                 Frame::Attach(pb::Attach { request, conversation: conversation.0.to_vec() })
             }
@@ -237,7 +284,7 @@ impl ToRelay {
                     conversation: conversation.0.to_vec(),
                     entries,
                     inboxes: inboxes.iter().map(|inbox| inbox.0.to_vec()).collect(),
-                    welcomes: welcomes.into_iter().map(Welcome::to_wire).collect(),
+                    welcomes: welcomes.into_iter().map(Welcome::into_wire).collect(),
                 })
             }
             ToRelay::GetHead { request, conversation } => {
@@ -262,13 +309,18 @@ impl ToRelay {
         if bytes.len() > FRAME_MAX {
             return Err(FrameError::TooLarge);
         }
-        let frame = pb::ToRelay::decode(bytes).map_err(|_| FrameError::Encoding)?.frame.ok_or(FrameError::UnknownKind)?;
+        let frame =
+            pb::ToRelay::decode(bytes).map_err(|_| FrameError::Encoding)?.frame.ok_or(FrameError::UnknownKind)?;
         Ok(match frame {
             Frame::LogIn(f) => ToRelay::LogIn {
                 device_key: array("device_key", &f.device_key)?,
                 incarnation: id("incarnation", &f.incarnation)?,
                 pending: id("pending", &f.pending)?,
-                binding: if matches!(f.binding.len(), 0 | 32) { f.binding } else { return Err(FrameError::Field("binding")) },
+                binding: if matches!(f.binding.len(), 0 | 32) {
+                    f.binding
+                } else {
+                    return Err(FrameError::Field("binding"));
+                },
                 signature: array("signature", &f.signature)?,
             },
             Frame::Append(f) => ToRelay::Append {
@@ -299,15 +351,23 @@ impl ToRelay {
             Frame::SetPresence(f) if f.token.is_empty() => ToRelay::SetPresence { token: None },
             Frame::SetPresence(f) => ToRelay::SetPresence { token: Some(id("token", &f.token)?) },
             Frame::Watch(f) => ToRelay::Watch { tokens: ids("tokens", &f.tokens, WATCHED_TOKENS_MAX)? },
-            Frame::Attach(f) => ToRelay::Attach { request: f.request, conversation: id("conversation", &f.conversation)? },
+            Frame::Attach(f) => {
+                ToRelay::Attach { request: f.request, conversation: id("conversation", &f.conversation)? }
+            }
             Frame::CreateConversation(f) => ToRelay::CreateConversation {
                 request: f.request,
                 conversation: id("conversation", &f.conversation)?,
-                entries: if f.entries.len() <= FIRST_ENTRIES_MAX { f.entries } else { return Err(FrameError::Limit("entries")) },
+                entries: if f.entries.len() <= FIRST_ENTRIES_MAX {
+                    f.entries
+                } else {
+                    return Err(FrameError::Limit("entries"));
+                },
                 inboxes: roster("inboxes", &f.inboxes)?,
                 welcomes: welcomes(f.welcomes)?,
             },
-            Frame::GetHead(f) => ToRelay::GetHead { request: f.request, conversation: id("conversation", &f.conversation)? },
+            Frame::GetHead(f) => {
+                ToRelay::GetHead { request: f.request, conversation: id("conversation", &f.conversation)? }
+            }
             Frame::PutBlob(f) => ToRelay::PutBlob {
                 request: f.request,
                 hash: id("hash", &f.hash)?,
@@ -362,7 +422,8 @@ impl FromRelay {
                 account_entries,
                 account_head,
             }) => Frame::LoggedIn(pb::LoggedIn {
-                standing: if restored { pb::logged_in::Standing::Restored } else { pb::logged_in::Standing::Active } as i32,
+                standing: if restored { pb::logged_in::Standing::Restored } else { pb::logged_in::Standing::Active }
+                    as i32,
                 account: account.0.to_vec(),
                 handle,
                 inbox: inbox.0.to_vec(),
@@ -408,7 +469,8 @@ impl FromRelay {
         if bytes.len() > FRAME_MAX {
             return Err(FrameError::TooLarge);
         }
-        let frame = pb::FromRelay::decode(bytes).map_err(|_| FrameError::Encoding)?.frame.ok_or(FrameError::UnknownKind)?;
+        let frame =
+            pb::FromRelay::decode(bytes).map_err(|_| FrameError::Encoding)?.frame.ok_or(FrameError::UnknownKind)?;
         Ok(match frame {
             Frame::Hello(f) => FromRelay::Hello(Hello {
                 relay_name: text("relay_name", f.relay_name, limits::HOST_MAX)?,
@@ -420,13 +482,18 @@ impl FromRelay {
                 registration: f.registration,
                 time: Time(f.time_ms),
             }),
-            Frame::Accepted(f) => FromRelay::Accepted { envelope: id("envelope", &f.envelope)?, position: Position(f.position) },
+            Frame::Accepted(f) => {
+                FromRelay::Accepted { envelope: id("envelope", &f.envelope)?, position: Position(f.position) }
+            }
             Frame::Deliver(f) => {
                 let entry = |f: pb::Delivered| {
                     let entry = at_most("entry", f.entry, ENTRY_MAX)?;
                     Ok(Delivered { position: Position(f.position), entry, at: Time(f.at_ms) })
                 };
-                FromRelay::Deliver { log: id("log", &f.log)?, entries: f.entries.into_iter().map(entry).collect::<Result<_, _>>()? }
+                FromRelay::Deliver {
+                    log: id("log", &f.log)?,
+                    entries: f.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+                }
             }
             Frame::Failed(f) => FromRelay::Failed(Failed {
                 code: Code::from_wire(f.code).ok_or(FrameError::Field("code"))?,
@@ -436,7 +503,8 @@ impl FromRelay {
                 text: f.text,
             }),
             Frame::LoggedIn(f) => {
-                let standing = pb::logged_in::Standing::try_from(f.standing).map_err(|_| FrameError::Field("standing"))?;
+                let standing =
+                    pb::logged_in::Standing::try_from(f.standing).map_err(|_| FrameError::Field("standing"))?;
                 FromRelay::LoggedIn(match standing {
                     pb::logged_in::Standing::Unregistered => LoggedIn::Unregistered,
                     standing => LoggedIn::Registered {
@@ -491,12 +559,16 @@ impl FromRelay {
 
 impl RosterChange {
     fn from_wire(f: pb::RosterChange) -> Result<RosterChange, FrameError> {
-        Ok(RosterChange { before: id("before", &f.before)?, inboxes: roster("inboxes", &f.inboxes)?, welcomes: welcomes(f.welcomes)? })
+        Ok(RosterChange {
+            before: id("before", &f.before)?,
+            inboxes: roster("inboxes", &f.inboxes)?,
+            welcomes: welcomes(f.welcomes)?,
+        })
     }
 }
 
 impl Welcome {
-    fn to_wire(self) -> pb::Welcome {
+    fn into_wire(self) -> pb::Welcome {
         pb::Welcome { inbox: self.inbox.0.to_vec(), entry: self.entry }
     }
 }
@@ -527,7 +599,8 @@ fn welcomes(all: Vec<pb::Welcome>) -> Result<Vec<Welcome>, FrameError> {
     if all.len() > ROSTER_MAX {
         return Err(FrameError::Limit("welcomes"));
     }
-    let welcome = |f: pb::Welcome| Ok(Welcome { inbox: id("inbox", &f.inbox)?, entry: at_most("entry", f.entry, ENTRY_MAX)? });
+    let welcome =
+        |f: pb::Welcome| Ok(Welcome { inbox: id("inbox", &f.inbox)?, entry: at_most("entry", f.entry, ENTRY_MAX)? });
     all.into_iter().map(welcome).collect()
 }
 

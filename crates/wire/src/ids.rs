@@ -112,7 +112,9 @@ impl DeviceId {
 }
 
 /// The relay's sequence number of an entry in a log (E4). The first entry has 1; 0 is "before the first".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, TlsSerialize, TlsDeserializeBytes, TlsSize,
+)]
 pub struct Position(pub u64);
 
 impl Position {
@@ -168,7 +170,9 @@ impl fmt::Display for LogId {
 }
 
 /// Unix time in milliseconds. Logic never reads a clock: it is told the time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, TlsSerialize, TlsDeserializeBytes, TlsSize,
+)]
 pub struct Time(pub u64);
 
 impl Time {

@@ -8,7 +8,9 @@ use crate::limits::MESSAGE_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PaddingError {
     /// With its padding the plaintext is larger than [`MESSAGE_MAX`].
-    #[error("{length} bytes do not fit into a message: the limit is {MESSAGE_MAX} bytes, padding included; send it as an attachment")]
+    #[error(
+        "{length} bytes do not fit into a message: the limit is {MESSAGE_MAX} bytes, padding included; send it as an attachment"
+    )]
     TooLarge {
         /// The length of the plaintext.
         length: usize,
@@ -71,9 +73,19 @@ mod tests {
     /// C12: the buckets, at each edge and one past it.
     #[test]
     fn lengths_fall_into_buckets() {
-        for (length, padded) in
-            [(0, 64), (63, 64), (64, 128), (127, 128), (128, 256), (255, 256), (256, 512), (511, 512), (512, 544), (1023, 1024), (1024, 1088)]
-        {
+        for (length, padded) in [
+            (0, 64),
+            (63, 64),
+            (64, 128),
+            (127, 128),
+            (128, 256),
+            (255, 256),
+            (256, 512),
+            (511, 512),
+            (512, 544),
+            (1023, 1024),
+            (1024, 1088),
+        ] {
             assert_eq!(padded_length(length), padded, "{length}");
         }
     }

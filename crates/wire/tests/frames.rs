@@ -36,7 +36,11 @@ fn to_relay() -> Vec<ToRelay> {
         ToRelay::Append {
             log: LogId::Conversation(conversation),
             entry: vec![1, 2],
-            roster: Some(RosterChange { before: RosterHash([5; 32]), inboxes: vec![inbox], welcomes: vec![welcome.clone()] }),
+            roster: Some(RosterChange {
+                before: RosterHash([5; 32]),
+                inboxes: vec![inbox],
+                welcomes: vec![welcome.clone()],
+            }),
         },
         ToRelay::Append { log: LogId::Inbox(inbox), entry: vec![], roster: None },
         ToRelay::Ack { log: LogId::Inbox(inbox), upto: Position(9) },
@@ -82,7 +86,13 @@ fn from_relay() -> Vec<FromRelay> {
             log: LogId::Inbox(inbox),
             entries: vec![Delivered { position: Position(1), entry: vec![1], at: Time(1) }],
         },
-        FromRelay::Failed(Failed { code: Code::Busy, request: 1, envelope: Some(envelope), retry_after_ms: 5, text: "x".into() }),
+        FromRelay::Failed(Failed {
+            code: Code::Busy,
+            request: 1,
+            envelope: Some(envelope),
+            retry_after_ms: 5,
+            text: "x".into(),
+        }),
         FromRelay::LoggedIn(LoggedIn::Unregistered),
         FromRelay::LoggedIn(LoggedIn::Registered {
             restored: true,
@@ -94,9 +104,18 @@ fn from_relay() -> Vec<FromRelay> {
             account_head: [1; 32],
         }),
         FromRelay::Done { request: 1 },
-        FromRelay::Found { request: 1, handle: "bob".into(), entries: vec![vec![1]], devices: vec![(DeviceId([1; 32]), inbox)] },
+        FromRelay::Found {
+            request: 1,
+            handle: "bob".into(),
+            entries: vec![vec![1]],
+            devices: vec![(DeviceId([1; 32]), inbox)],
+        },
         FromRelay::Stale { envelope, newest_commit: Position(1) },
-        FromRelay::Trimmed { log: LogId::Conversation(conversation), position: Position(1), chain: Some(Chain([1; 32])) },
+        FromRelay::Trimmed {
+            log: LogId::Conversation(conversation),
+            position: Position(1),
+            chain: Some(Chain([1; 32])),
+        },
         FromRelay::Trimmed { log: LogId::Inbox(inbox), position: Position(1), chain: None },
         FromRelay::Presence { token: PresenceToken([1; 16]), online: true },
         FromRelay::Head { request: 1, conversation, length: Position(1), chain: Chain([1; 32]), signature: [1; 64] },
@@ -133,7 +152,8 @@ fn damaged_frames_are_values_or_named_rejections() {
 
 #[test]
 fn limits_hold_at_the_limit_and_one_past() {
-    let put = |length| ToRelay::PutBlob { request: 1, hash: BlobHash([1; 32]), size: 1, offset: 0, bytes: vec![0; length] };
+    let put =
+        |length| ToRelay::PutBlob { request: 1, hash: BlobHash([1; 32]), size: 1, offset: 0, bytes: vec![0; length] };
     assert!(ToRelay::decode(&put(BLOB_CHUNK_MAX).encode()).is_ok());
     assert_eq!(ToRelay::decode(&put(BLOB_CHUNK_MAX + 1).encode()), Err(FrameError::Limit("bytes")));
     assert_eq!(ToRelay::decode(&vec![0; FRAME_MAX + 1]), Err(FrameError::TooLarge));

@@ -165,7 +165,10 @@ fn garbage_from_a_relay_changes_nothing() {
         let position = Position(rng.next_u64());
         world.inject(1, FromRelay::Accepted { envelope: sealwire_wire::EnvelopeId([1; 16]), position });
         world.inject(1, FromRelay::Done { request: rng.next_u32() });
-        world.inject(1, FromRelay::Found { request: rng.next_u32(), handle: "x".into(), entries: vec![bytes], devices: vec![] });
+        world.inject(
+            1,
+            FromRelay::Found { request: rng.next_u32(), handle: "x".into(), entries: vec![bytes], devices: vec![] },
+        );
     }
     assert_eq!(world.people[1].disk, before);
     world.write(0, 1, "still here");

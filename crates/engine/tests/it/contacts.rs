@@ -22,12 +22,9 @@ fn answer_with_mallory(world: &mut World, mallory: usize) {
     let (theirs, their_devices) = caught.borrow_mut().take().unwrap();
     let by_handle = Rc::clone(&world.people[0].by_handle);
     world.people[0].hand = Box::new(move |frame| match frame {
-        FromRelay::Found { request, handle, .. } if handle == "bob" && by_handle.borrow().contains(&request) => vec![FromRelay::Found {
-            request,
-            handle,
-            entries: theirs.clone(),
-            devices: their_devices.clone(),
-        }],
+        FromRelay::Found { request, handle, .. } if handle == "bob" && by_handle.borrow().contains(&request) => {
+            vec![FromRelay::Found { request, handle, entries: theirs.clone(), devices: their_devices.clone() }]
+        }
         other => vec![other],
     });
 }
@@ -43,7 +40,8 @@ fn a_verified_contact_is_not_replaced_without_the_person() {
     world.cut(0);
     world.write(0, 1, "only for bob's eyes");
     world.pass(5_000);
-    let changed = Event::IdentityChanged { handle: world.people[1].handle.clone(), from: bob, to: mallory, blocks: true };
+    let changed =
+        Event::IdentityChanged { handle: world.people[1].handle.clone(), from: bob, to: mallory, blocks: true };
     assert!(world.people[0].saw(|event| *event == changed));
     assert!(world.shown(2).is_empty() && world.shown(1) == ["hello"], "nothing left");
     let to = To::Handle(world.people[1].handle.clone());
@@ -165,7 +163,11 @@ fn another_relay_gets_no_log_in() {
         world.people[0].sent.clear();
         world.people[0].hand = Box::new(move |frame| match frame {
             FromRelay::Hello(mut hello) => {
-                if change == 0 { hello.relay_name = "other".into() } else { hello.relay_key[0] ^= 1 }
+                if change == 0 {
+                    hello.relay_name = "other".into()
+                } else {
+                    hello.relay_key[0] ^= 1
+                }
                 vec![FromRelay::Hello(hello)]
             }
             other => vec![other],

@@ -66,7 +66,8 @@ fn what_a_restored_relay_lost_is_sent_again() {
     world.store.restore(&backup);
     world.store.renew_instance(InstanceId([2; 16]));
     let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
-    let relay = sealwire_relay_core::Relay::new("relay", key, InstanceId([2; 16]), sealwire_relay_core::Registration::Open);
+    let relay =
+        sealwire_relay_core::Relay::new("relay", key, InstanceId([2; 16]), sealwire_relay_core::Registration::Open);
     world.relay = std::sync::Arc::new(relay);
     world.reconnect(0);
     world.pass(10_000);

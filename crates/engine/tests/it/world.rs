@@ -173,7 +173,8 @@ impl World {
 
     pub(crate) fn state(&self, person: usize, number: u64) -> Option<MessageState> {
         let key = number.to_be_bytes().to_vec();
-        let of = |table| self.people[person].disk.get(&(table, key.clone())).map(|v| StoredState::decode(table, v).unwrap());
+        let of =
+            |table| self.people[person].disk.get(&(table, key.clone())).map(|v| StoredState::decode(table, v).unwrap());
         of(Table::Sent).or_else(|| of(Table::Outgoing))
     }
 
@@ -205,7 +206,11 @@ impl World {
             Output::Event(event) => person.events.push(event),
             Output::Reply(_, reply) => person.replies.push(reply),
             Output::Connect => {
-                let challenge = { let mut bytes = [0; 32]; person.rng.fill_bytes(&mut bytes); bytes };
+                let challenge = {
+                    let mut bytes = [0; 32];
+                    person.rng.fill_bytes(&mut bytes);
+                    bytes
+                };
                 let (connection, hello) = Connection::open(&self.relay, self.now, challenge, None, None);
                 person.connection = Some(connection);
                 person.attached.clear();
