@@ -271,10 +271,13 @@ impl ClientStore {
     /// # Errors
     /// [`StoreError`].
     pub fn quarantine(&self) -> Result<Vec<StoredQuarantine>, StoreError> {
-        let decode = |(key, value): &KeyAndValue| {
-            StoredQuarantine::decode(key, value).ok_or(StoreError::Damaged("a quarantine record"))
+        let decode = |(_, value): &KeyAndValue| {
+            StoredQuarantine::decode(value).ok_or(StoreError::Damaged("a quarantine record"))
         };
-        self.scan(Table::Quarantine, &[], u32::MAX)?.iter().map(decode).collect()
+        let rejected = self.scan(Table::Quarantine, &[], u32::MAX)?;
+        let mut rejected = rejected.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+        rejected.sort_by_key(|rejected| rejected.at);
+        Ok(rejected)
     }
 
     /// A setting of the program around the engine, such as the relay's address. Not secret, not sealed.

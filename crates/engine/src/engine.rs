@@ -159,7 +159,7 @@ impl Engine {
         };
         let incarnation =
             IncarnationRecord { committed: Incarnation(turn.random()), pending: Incarnation(turn.random()) };
-        let progress = ProgressRecord { cursor: Position::START, next: 1 };
+        let progress = ProgressRecord { cursor: Position::START, next: 1, rejected: 0 };
         let engine = Engine::assemble(secrets, log, own, incarnation, progress);
         turn.step.changes.push(Change::Put {
             table: Table::Own,

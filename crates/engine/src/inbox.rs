@@ -8,7 +8,7 @@ use sealwire_session::direct::{Header, OpenError};
 use sealwire_wire::content::{Content, Part, Status};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
-use sealwire_wire::limits::{HELD_MAX, REQUEST_MESSAGES_MAX};
+use sealwire_wire::limits::{HELD_MAX, QUARANTINE_MAX, REQUEST_MESSAGES_MAX};
 use sealwire_wire::{AccountId, ContentId, DeviceHint, EnvelopeId, LogId, Position, Time};
 
 use crate::contacts::Standing;
@@ -335,8 +335,12 @@ impl Engine {
         reason: QuarantineReason,
         bytes: &[u8],
     ) {
-        let record = QuarantineRecord { reason: reason as u8, envelope, at: turn.now, hash: blob_hash(bytes).0 };
-        turn.put(Table::Quarantine, position.0.to_be_bytes(), record::encode(&record));
+        let hash = blob_hash(bytes).0;
+        let record = QuarantineRecord { position, reason: reason as u8, envelope, at: turn.now, hash };
+        let slot = self.progress.rejected % QUARANTINE_MAX;
+        self.progress.rejected += 1;
+        self.save_progress(turn);
+        turn.put(Table::Quarantine, slot.to_be_bytes(), record::encode(&record));
         turn.event(Event::Quarantined { envelope, reason });
     }
 }

@@ -38,7 +38,7 @@ pub enum Table {
     Held = 10,
     /// By account and content id: receipts to send.
     Receipt = 11,
-    /// By position: what was rejected.
+    /// By slot, of a ring: what was rejected.
     Quarantine = 12,
 }
 
@@ -191,6 +191,8 @@ pub(crate) struct ProgressRecord {
     pub(crate) cursor: Position,
     /// The number of the next message, either way.
     pub(crate) next: u64,
+    /// How many envelopes were rejected.
+    pub(crate) rejected: u64,
 }
 
 /// A contact.
@@ -286,6 +288,7 @@ pub(crate) struct UnshownRecord {
 
 #[derive(TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct QuarantineRecord {
+    pub(crate) position: Position,
     pub(crate) reason: u8,
     pub(crate) envelope: Option<EnvelopeId>,
     pub(crate) at: Time,
@@ -385,10 +388,10 @@ pub struct StoredQuarantine {
 
 impl StoredQuarantine {
     /// Reads a record of [`Table::Quarantine`]; `None` if it is damaged.
-    pub fn decode(key: &[u8], value: &[u8]) -> Option<StoredQuarantine> {
+    pub fn decode(value: &[u8]) -> Option<StoredQuarantine> {
         let record: QuarantineRecord = decode(value).ok()?;
         Some(StoredQuarantine {
-            position: Position(u64::from_be_bytes(key.try_into().ok()?)),
+            position: record.position,
             reason: QuarantineReason::ALL.into_iter().find(|reason| *reason as u8 == record.reason)?,
             envelope: record.envelope,
             at: record.at,

@@ -64,6 +64,8 @@ pub const OUTBOX_MAX: usize = 10_000;
 pub const ACCEPTED_KEPT_MAX: usize = 1_000;
 /// Envelopes that a client holds because what they need is not there yet (L7).
 pub const HELD_MAX: usize = 1_000;
+/// Rejected envelopes that a client remembers; then the oldest go.
+pub const QUARANTINE_MAX: u64 = 10_000;
 /// Strangers whose requests wait for a decision.
 pub const REQUESTS_MAX: usize = 100;
 /// Messages that one stranger's request holds.
