@@ -84,6 +84,8 @@ pub(crate) struct Session {
     pub(crate) account: AccountId,
     pub(crate) inbox: InboxAddress,
     pub(crate) restored: bool,
+    /// Whether a frame behind the log-in has shown that the client has committed its pending incarnation.
+    pub(crate) confirmed: bool,
 }
 
 /// What is done when the store has answered.
@@ -102,13 +104,19 @@ pub(crate) enum Waiting {
     Create { request: RequestId },
     Blob(Blobs),
     Presence(SettingPresence),
+    Confirm(Proven),
 }
 
 impl Waiting {
     fn is_request(&self) -> bool {
         !matches!(
             self,
-            Waiting::InboxCheck(_) | Waiting::Append { .. } | Waiting::Page(_) | Waiting::Ack(_) | Waiting::Cursor(_)
+            Waiting::InboxCheck(_)
+                | Waiting::Append { .. }
+                | Waiting::Page(_)
+                | Waiting::Ack(_)
+                | Waiting::Cursor(_)
+                | Waiting::Confirm(_)
         )
     }
 }
@@ -228,6 +236,7 @@ impl Connection {
         if request_of(&frame).is_some_and(|request| !self.has_room(request)) {
             return;
         }
+        self.confirm(session);
         match frame {
             ToRelay::Append { log, entry, roster } => self.append(session, log, &entry, roster),
             ToRelay::Ack { log, upto } => self.ack(session, log, upto),
@@ -264,6 +273,8 @@ impl Connection {
             Waiting::Create { request } => self.create_stored(request, outcome),
             Waiting::Blob(stage) => self.blob_stored(stage, outcome),
             Waiting::Presence(stage) => self.presence_stored(stage, outcome),
+            // Another log-in of the device was quicker: its record stands.
+            Waiting::Confirm(_) => {}
             waiting => self.store_failed(&waiting),
         }
     }
@@ -287,6 +298,7 @@ impl Connection {
             }
             (Waiting::Blob(stage), Answer::Blob(part)) => self.blob_loaded(stage, part),
             (Waiting::Presence(stage), Answer::Records(records)) => self.presence_loaded(stage, &records),
+            (Waiting::Confirm(proven), Answer::Records(records)) => self.confirm_loaded(proven, &records),
             (waiting, _) => self.store_failed(&waiting),
         }
     }

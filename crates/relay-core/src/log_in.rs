@@ -5,6 +5,9 @@
 //! sent: confirmed = the committed one, pending = the new one. The client commits the new one when it sees that the
 //! log-in was taken (`LoggedIn{ACTIVE}`, or `Done` of its `Register` or of the `Publish` below).
 //!
+//! A client commits before it sends anything else. So the first frame behind a log-in confirms: from then on the record
+//! holds the new one alone, and a store of before this log-in is RESTORED.
+//!
 //! So a client that crashes before it saw the answer still has what is confirmed, and one that saw it has what is
 //! pending: no lost frame and no crash locks it out. A store that was copied or restored brings something older; it is
 //! RESTORED: the record stays as it is, and the connection may read and `Publish`. A `RotateDevice` that is appended
@@ -137,7 +140,7 @@ impl Connection {
             return self.damaged();
         };
         let Some(inbox) = value.inbox_of(proven.device) else { return self.damaged() };
-        let session = Session { proven, account, inbox, restored: false };
+        let session = Session { proven, account, inbox, restored: false, confirmed: false };
         let stage = Stage::Cursor { answer: Answered { session, account: value }, record };
         let question = Question::Cursor { log: LogId::Inbox(inbox), reader: inbox };
         self.load(question, Waiting::LogIn(LoggingIn { proven, lost, stage }));
@@ -159,6 +162,28 @@ impl Connection {
         let swap = records::put(records::hint(proven.device), version, &self.taken(proven));
         let operation = Operation::Swap { records: vec![swap], inboxes: Vec::new() };
         self.store(operation, Waiting::LogIn(LoggingIn { proven, lost, stage: Stage::Swap { answer, read_upto } }));
+    }
+
+    /// The first frame behind a log-in shows that the client has committed what was pending.
+    pub(crate) fn confirm(&mut self, session: Session) {
+        if session.restored || session.confirmed {
+            return;
+        }
+        self.state = State::Registered(Session { confirmed: true, ..session });
+        let question = Question::Records(vec![records::key::<LogIn>(&records::hint(session.proven.device))]);
+        self.load(question, Waiting::Confirm(session.proven));
+    }
+
+    pub(crate) fn confirm_loaded(&mut self, proven: Proven, found: &[Option<Record>]) {
+        let Ok(Some(record)) = records::read::<LogIn>(found.first().and_then(Option::as_ref)) else {
+            return self.damaged();
+        };
+        if record.value.pending != proven.pending {
+            return;
+        }
+        let confirmed = LogIn { confirmed: proven.pending, ..record.value };
+        let swap = records::put(records::hint(proven.device), Some(record.version), &confirmed);
+        self.store(Operation::Swap { records: vec![swap], inboxes: Vec::new() }, Waiting::Confirm(proven));
     }
 
     /// The record of a log-in that was taken.

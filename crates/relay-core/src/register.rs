@@ -137,7 +137,7 @@ impl Connection {
         let Some(proven) = again.joins else { return self.send(FromRelay::Done { request }) };
         let (instance, version) = (self.relay.instance(), log_in.as_ref().map(|record| record.version));
         let restored = log_in.is_some_and(|record| !record.value.takes(instance, proven.incarnation));
-        let session = Session { proven, account: again.account, inbox: again.inbox, restored };
+        let session = Session { proven, account: again.account, inbox: again.inbox, restored, confirmed: false };
         if restored {
             return self.registered(request, session);
         }
@@ -201,7 +201,13 @@ impl Connection {
         let moved = matches!(outcome, Outcome::Refused(Refusal::VersionMoved { .. })) && lost < SWAPS_MAX;
         match (wanted, outcome) {
             (Wanted::New(new), Outcome::Swapped) => {
-                let session = Session { proven: new.proven, account: new.log.id(), inbox: new.inbox, restored: false };
+                let session = Session {
+                    proven: new.proven,
+                    account: new.log.id(),
+                    inbox: new.inbox,
+                    restored: false,
+                    confirmed: false,
+                };
                 self.registered(new.request, session);
             }
             (Wanted::Join { request, session }, Outcome::Swapped) => self.registered(request, session),
