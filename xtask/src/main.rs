@@ -58,7 +58,7 @@ fn perform(workspace: &Workspace, task: &str, arguments: &[String]) -> Result<()
             println!("{HELP}");
             Ok(())
         }
-        _ => Err(Failure(format!("there is no such task; `cargo xtask help` lists them"))),
+        _ => Err(Failure("there is no such task; `cargo xtask help` lists them".into())),
     }
 }
 
@@ -68,7 +68,7 @@ fn is_help(task: &str) -> bool {
 
 fn test(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     run::no_arguments(arguments)?;
-    run::install_build_tools(workspace)?;
+    run::install_build_tools()?;
     step("all tests", cargo(workspace).args(["test", "--workspace", "--release"]))
 }
 

@@ -1,0 +1,148 @@
+//! `cargo xtask check`: what has to hold before anything is merged, each by a name. All run, also behind one that fails.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::run::{Failure, Workspace, cargo, output, step, with_path};
+use crate::{faults, invariants, manifest, source};
+
+type Check = fn(&Workspace) -> Result<(), Failure>;
+
+/// The quick ones first.
+const CHECKS: &[(&str, &str, Check)] = &[
+    ("fmt", "every file as rustfmt writes it", fmt),
+    ("words", "no unfinished work, no lint or test switched off", words),
+    ("unsafe", "#![forbid(unsafe_code)] in every crate", no_unsafe),
+    ("edges", "who depends on whom, in five levels", edges),
+    ("pure", "no runtime, clock or randomness below the shells", pure),
+    ("patches", "the planted faults still apply", patches),
+    ("guarantees", "every claim has a test", guarantees),
+    ("blind", "the relay could not open a message", blind),
+    ("clippy", "no lint complains, the pure crates' bans among them", clippy),
+    ("docs", "the documentation builds without a warning", docs),
+    ("deny", "licences, sources, versions of what we depend on", deny),
+];
+
+pub(crate) fn check(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
+    let chosen: Vec<_> = match arguments {
+        [] => CHECKS.iter().collect(),
+        [option] if option == "--list" => {
+            CHECKS.iter().for_each(|(name, what, _)| println!("{name:<12} {what}"));
+            return Ok(());
+        }
+        [option, name] if option == "--only" => CHECKS.iter().filter(|(check, ..)| check == name).collect(),
+        _ => Vec::new(),
+    };
+    if chosen.is_empty() {
+        return Err(Failure("there is no such check; `cargo xtask check --list` names them".into()));
+    }
+    let mut failed = Vec::new();
+    for (name, what, perform) in chosen {
+        println!("── check {name}: {what}");
+        let begin = Instant::now();
+        let (word, begin) = match perform(workspace) {
+            Ok(()) => ("holds", begin),
+            Err(Failure(sentence)) => {
+                println!("{sentence}");
+                failed.push(*name);
+                ("FAILS", begin)
+            }
+        };
+        println!("── check {name}: {word}, {:.1} s", begin.elapsed().as_secs_f64());
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Failure(format!("does not hold: {}", failed.join(", ")))),
+    }
+}
+
+fn fmt(workspace: &Workspace) -> Result<(), Failure> {
+    step("fmt", cargo(workspace).args(["fmt", "--all", "--check"]))
+}
+
+fn words(workspace: &Workspace) -> Result<(), Failure> {
+    none(invariants::no_words(&source::rust_files(workspace)?))
+}
+
+fn no_unsafe(workspace: &Workspace) -> Result<(), Failure> {
+    none(invariants::no_unsafe(&source::rust_files(workspace)?))
+}
+
+fn edges(workspace: &Workspace) -> Result<(), Failure> {
+    none(manifest::edges(&manifest::packages(workspace)))
+}
+
+fn pure(workspace: &Workspace) -> Result<(), Failure> {
+    let mut complaints = manifest::pure(&manifest::packages(workspace));
+    for name in manifest::PURE {
+        let folder = name.trim_start_matches("sealwire-");
+        let path = workspace.root.join("crates").join(folder).join("clippy.toml");
+        complaints.extend(invariants::pure_bans(name, &source::read(&path)?));
+    }
+    none(complaints)
+}
+
+fn patches(workspace: &Workspace) -> Result<(), Failure> {
+    none(faults::check(workspace)?)
+}
+
+fn guarantees(workspace: &Workspace) -> Result<(), Failure> {
+    let page = source::read(&workspace.root.join("docs/guarantees.md"))?;
+    none(invariants::guarantees(&page, &source::rust_files(workspace)?))
+}
+
+/// The program as operators build it: alone, so that no other crate of the workspace adds features.
+fn blind(workspace: &Workspace) -> Result<(), Failure> {
+    let mut tree = cargo(workspace);
+    tree.args(["tree", "-p", "sealwire-relay", "-e", "normal", "--prefix", "none", "--format", "{p} [{f}]"]);
+    none(invariants::blind_tree(&output(&mut tree)?))?;
+    step("relay, built alone", cargo(workspace).args(["build", "--release", "-p", "sealwire-relay"]))?;
+    let path = workspace.target.join("release/sealwire-relay");
+    none(invariants::blind_program(&std::fs::read(&path).map_err(with_path(&path))?))
+}
+
+fn clippy(workspace: &Workspace) -> Result<(), Failure> {
+    let mut clippy = cargo(workspace);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--release", "--quiet", "--", "-D", "warnings"]);
+    step("clippy", &mut clippy)
+}
+
+fn docs(workspace: &Workspace) -> Result<(), Failure> {
+    let mut doc = cargo(workspace);
+    doc.args(["doc", "--no-deps", "--workspace", "--release", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
+    step("docs", &mut doc)
+}
+
+/// Advisories are not asked for: their database is a Git repository, which cannot be fetched where only package
+/// registries can be reached.
+fn deny(workspace: &Workspace) -> Result<(), Failure> {
+    let program = cargo_deny(workspace)?;
+    let mut deny = Command::new(program);
+    deny.args(["--offline", "check", "licenses", "bans", "sources"]).current_dir(&workspace.root);
+    step("deny", &mut deny)
+}
+
+/// Where cargo-deny is; it is built once if it is nowhere, below the target directory.
+fn cargo_deny(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    let own = workspace.target.join("tools/bin/cargo-deny");
+    for program in [PathBuf::from("cargo-deny"), own.clone()] {
+        let mut version = Command::new(&program);
+        let asked = version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if asked.is_ok_and(|status| status.success()) {
+            return Ok(program);
+        }
+    }
+    let mut install = cargo(workspace);
+    install.args(["install", "--locked", "--quiet", "cargo-deny", "--root"]).arg(workspace.target.join("tools"));
+    step("cargo-deny, built once", install.env("CARGO_TARGET_DIR", workspace.target.join("tools/build")))?;
+    Ok(own)
+}
+
+/// Fails with all complaints.
+fn none(complaints: Vec<String>) -> Result<(), Failure> {
+    match complaints.is_empty() {
+        true => Ok(()),
+        false => Err(Failure(complaints.join("\n"))),
+    }
+}
