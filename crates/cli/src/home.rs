@@ -1,0 +1,197 @@
+//! Where the account is, and how it is opened.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sealwire_client::{AccountId, Client, ClientStore, ContactView, Error, Event, Events, Handle, Profile, Unlock};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::notice::{Names, notice};
+use crate::output::{Exit, Failure, Screen};
+use crate::{ask, trouble};
+
+/// The key file of accounts that have no passphrase.
+pub(crate) const KEY: &str = "key";
+/// How long a command that needs the relay waits for it, where the person does not say.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a command that is done waits for what it caused besides, such as a presence token.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How often [`settle`] looks. The SDK tells nobody when the outbox is empty.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// `--home`, else `sealwire` in the user's data directory.
+pub(crate) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = || absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
+    chosen.or_else(|| data().map(|data| data.join("sealwire"))).ok_or_else(|| {
+        Failure::new(Exit::Usage, "there is no home directory to keep the account in: give --home DIR")
+    })
+}
+
+/// What opens the account in a folder; asks for the passphrase where it has one.
+pub(crate) fn unlock(home: &Path) -> Result<Unlock, Failure> {
+    if ClientStore::wants_passphrase(home).map_err(Error::Store)? {
+        return Ok(Unlock::Passphrase(ask::passphrase()?));
+    }
+    Ok(Unlock::KeyFile(home.join(KEY)))
+}
+
+/// Opens the account, and begins to connect.
+pub(crate) async fn open(home: &Path) -> Result<(Client, Events), Failure> {
+    Ok(Client::open(home, unlock(home)?).await?)
+}
+
+/// An account that is open for one command, which reads no messages.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) profile: Profile,
+    screen: Screen,
+    problem: watch::Receiver<Option<Failure>>,
+    watcher: JoinHandle<()>,
+}
+
+impl Session {
+    pub(crate) async fn open(home: &Path, screen: Screen) -> Result<Session, Failure> {
+        let (client, events) = open(home).await?;
+        let profile = client.profile().await?;
+        let (problem_in, problem) = watch::channel(None);
+        let watcher = tokio::spawn(watch_events(client.clone(), events, screen, problem_in));
+        Ok(Session { client, profile, screen, problem, watcher })
+    }
+
+    /// Waits for something that needs the relay, but not for longer than that, and not if it needs a person.
+    pub(crate) async fn wait<T>(
+        &mut self,
+        patience: Duration,
+        what: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let mut problem = self.problem.clone();
+        tokio::select! {
+            // What is there counts, also if a problem came with it.
+            biased;
+            done = what => Ok(done?),
+            Ok(problem) = problem.wait_for(Option::is_some) => {
+                Err(problem.clone().unwrap_or_else(|| Failure::new(Exit::Failed, "the connection needs a person")))
+            }
+            () = tokio::time::sleep(patience) => Err(self.too_late()),
+        }
+    }
+
+    pub(crate) async fn connected(&mut self, patience: Duration) -> Result<(), Failure> {
+        let client = self.client.clone();
+        self.wait(patience, async move { client.connected().await }).await
+    }
+
+    fn too_late(&self) -> Failure {
+        if self.client.is_connected() {
+            return Failure::new(Exit::Failed, "that took too long; try again with a longer --timeout");
+        }
+        Failure::new(Exit::Offline, offline())
+    }
+
+    /// The contact of a handle or account id. Known ones need no relay; others are found there.
+    pub(crate) async fn contact(&mut self, who: &str) -> Result<ContactView, Failure> {
+        let who = Who::parse(who, &self.profile)?;
+        if let Some(known) = known(&self.client, &who).await? {
+            return Ok(known);
+        }
+        let Who::Handle(handle) = who else {
+            return Err(Failure::new(Exit::Refused, "no contact has that account id; see `sealwire contacts`"));
+        };
+        self.connected(PATIENCE).await?;
+        let (client, handle) = (self.client.clone(), handle.to_string());
+        self.wait(PATIENCE, async move { client.find(&handle).await }).await
+    }
+
+    /// As [`Session::contact`], but only whom this account knows already.
+    pub(crate) async fn known_contact(&self, who: &str) -> Result<ContactView, Failure> {
+        let parsed = Who::parse(who, &self.profile)?;
+        known(&self.client, &parsed).await?.ok_or_else(|| {
+            Failure::new(Exit::Refused, format!("{who} is not among your contacts; see `sealwire contacts`"))
+        })
+    }
+
+    /// Gives what the command caused the time to go out, and closes.
+    pub(crate) async fn close(self) {
+        if self.client.is_connected() {
+            settle(&self.client, SETTLE).await;
+        }
+        self.watcher.abort();
+        self.client.close().await;
+    }
+
+    pub(crate) fn screen(&self) -> Screen {
+        self.screen
+    }
+}
+
+/// Tells what a person has to know. Ends at the first message: the next one would count it as processed, and it waits
+/// for `sealwire listen`.
+async fn watch_events(client: Client, mut events: Events, screen: Screen, problem: watch::Sender<Option<Failure>>) {
+    let mut names = Names::of(client);
+    while let Some(event) = events.next().await {
+        if matches!(event, Event::Message(_) | Event::Request(_)) {
+            return std::future::pending().await;
+        }
+        let Some(notice) = notice(&event, &mut names).await else { continue };
+        match notice.ends {
+            // The command says it itself.
+            Some(exit) => drop(problem.send_replace(Some(Failure::new(exit, notice.words)))),
+            None if notice.for_person => screen.say(&notice.words),
+            None => {}
+        }
+    }
+}
+
+/// Waits until nothing waits to be sent, but not for longer than that. True if so.
+pub(crate) async fn settle(client: &Client, patience: Duration) -> bool {
+    let deadline = tokio::time::Instant::now() + patience;
+    while client.profile().await.is_ok_and(|profile| profile.queued > 0) {
+        if tokio::time::Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
+}
+
+pub(crate) fn offline() -> String {
+    format!("the relay is out of reach{}; `sealwire doctor` says more", trouble::why())
+}
+
+/// Whom a command is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Who {
+    Handle(Handle),
+    Account(AccountId),
+}
+
+impl Who {
+    /// `name@host`, an account id, or a name at the own relay.
+    pub(crate) fn parse(text: &str, own: &Profile) -> Result<Who, Failure> {
+        if let Some(account) = AccountId::from_hex(text) {
+            return Ok(Who::Account(account));
+        }
+        let handle = if text.contains('@') { text.to_owned() } else { format!("{text}@{}", own.handle.host) };
+        let handle = Handle::parse(&handle).map_err(Error::Handle)?;
+        if handle == own.handle {
+            return Err(Failure::new(Exit::Refused, format!("{handle} is yourself; notes to oneself come later")));
+        }
+        Ok(Who::Handle(handle))
+    }
+}
+
+/// A contact that is known here; asks nobody. Where several had one handle, the one that it is pinned to now.
+pub(crate) async fn known(client: &Client, who: &Who) -> Result<Option<ContactView>, Failure> {
+    let mut contacts = client.contacts().await?;
+    contacts.retain(|contact| match who {
+        Who::Handle(handle) => contact.handle.as_ref() == Some(handle),
+        Who::Account(account) => contact.account == *account,
+    });
+    match (contacts.pop(), who) {
+        // Pinned, so the answer comes from here.
+        (Some(_), Who::Handle(handle)) if !contacts.is_empty() => Ok(Some(client.find(&handle.to_string()).await?)),
+        (contact, _) => Ok(contact),
+    }
+}
