@@ -258,7 +258,9 @@ pub(crate) enum OnOff {
 
 fn key(text: &str) -> Result<[u8; 32], String> {
     // A relay's key has the form of every 32-byte id.
-    sealwire_client::AccountId::from_hex(text).map(|id| id.0).ok_or_else(|| "write the 64 hexadecimal digits".to_owned())
+    sealwire_client::AccountId::from_hex(text)
+        .map(|id| id.0)
+        .ok_or_else(|| "write the 64 hexadecimal digits".to_owned())
 }
 
 #[cfg(test)]

@@ -24,9 +24,9 @@ const LOOK: Duration = Duration::from_millis(25);
 pub(crate) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = || absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
-    chosen.or_else(|| data().map(|data| data.join("sealwire"))).ok_or_else(|| {
-        Failure::new(Exit::Usage, "there is no home directory to keep the account in: give --home DIR")
-    })
+    chosen
+        .or_else(|| data().map(|data| data.join("sealwire")))
+        .ok_or_else(|| Failure::new(Exit::Usage, "there is no home directory to keep the account in: give --home DIR"))
 }
 
 /// What opens the account in a folder; asks for the passphrase where it has one.
