@@ -144,8 +144,10 @@ pub(crate) fn guarantees(page: &str, files: &[RustFile]) -> Vec<String> {
             complaints.push(format!("no test is named for: {claim}"));
         }
         for test in tests {
-            let declaration = format!("fn {}(", test.rsplit("::").next().unwrap_or(test));
-            if !files.iter().any(|file| file.text.contains(&declaration)) {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            // The tests of a conformance suite are generic.
+            let declarations = [format!("fn {name}("), format!("fn {name}<")];
+            if !files.iter().any(|file| declarations.iter().any(|declared| file.text.contains(declared))) {
                 complaints.push(format!("there is no test `{test}`, named for: {claim}"));
             }
         }
@@ -205,7 +207,6 @@ mod tests {
     fn symbols_of_a_built_program_are_found() {
         let itself = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(symbols_of("xtask").any(|symbol| holds(&itself, &symbol)));
-        assert_eq!(blind_program(&itself).len(), 1, "it is not the relay");
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
             guarantees(&page("`a::it_held`"), &files),
             ["there is no test `a::it_held`, named for: It holds: `a::it_held`"]
         );
-        assert_eq!(guarantees(&page("by thinking"), &files), ["no test is named for: It holds: `a::it_held`"]);
+        assert_eq!(guarantees(&page("by thinking"), &files), ["no test is named for: It holds: by thinking"]);
         assert_eq!(guarantees("no table", &files).len(), 1);
     }
 }
