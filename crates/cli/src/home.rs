@@ -42,12 +42,22 @@ pub(crate) async fn open(home: &Path) -> Result<(Client, Events), Failure> {
     Ok(Client::open(home, unlock(home)?).await?)
 }
 
+/// What keeps a command from going on until a person does something.
+#[derive(Clone)]
+struct Problem {
+    failure: Failure,
+    /// Whom it is about; `None`: everybody.
+    handle: Option<Handle>,
+}
+
 /// An account that is open for one command, which reads no messages.
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) profile: Profile,
     screen: Screen,
-    problem: watch::Receiver<Option<Failure>>,
+    problem: watch::Receiver<Option<Problem>>,
+    /// Whom the command writes to: what needs a decision about others does not stop it.
+    pub(crate) writes_to: Option<Handle>,
     watcher: JoinHandle<()>,
 }
 
@@ -57,7 +67,7 @@ impl Session {
         let profile = client.profile().await?;
         let (problem_in, problem) = watch::channel(None);
         let watcher = tokio::spawn(watch_events(client.clone(), events, screen, problem_in));
-        Ok(Session { client, profile, screen, problem, watcher })
+        Ok(Session { client, profile, screen, problem, writes_to: None, watcher })
     }
 
     /// Waits for something that needs the relay, but not for longer than that, and not if it needs a person.
@@ -67,12 +77,16 @@ impl Session {
         what: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
         let mut problem = self.problem.clone();
+        let concerns = |problem: &Option<Problem>| {
+            problem.as_ref().is_some_and(|problem| problem.handle.is_none() || problem.handle == self.writes_to)
+        };
         tokio::select! {
             // What is there counts, also if a problem came with it.
             biased;
             done = what => Ok(done?),
-            Ok(problem) = problem.wait_for(Option::is_some) => {
-                Err(problem.clone().unwrap_or_else(|| Failure::new(Exit::Failed, "the connection needs a person")))
+            Ok(problem) = problem.wait_for(concerns) => {
+                let failure = problem.as_ref().map(|problem| problem.failure.clone());
+                Err(failure.unwrap_or_else(|| Failure::new(Exit::Failed, "the connection needs a person")))
             }
             () = tokio::time::sleep(patience) => Err(self.too_late()),
         }
@@ -128,16 +142,24 @@ impl Session {
 
 /// Tells what a person has to know. Ends at the first message: the next one would count it as processed, and it waits
 /// for `sealwire listen`.
-async fn watch_events(client: Client, mut events: Events, screen: Screen, problem: watch::Sender<Option<Failure>>) {
+async fn watch_events(client: Client, mut events: Events, screen: Screen, problem: watch::Sender<Option<Problem>>) {
     let mut names = Names::of(client);
     while let Some(event) = events.next().await {
         if matches!(event, Event::Message(_) | Event::Request(_)) {
             return std::future::pending().await;
         }
         let Some(notice) = notice(&event, &mut names).await else { continue };
+        if let Event::IdentityChanged { handle, blocks: true, .. } = event {
+            let failure = Failure::new(Exit::Refused, notice.words);
+            problem.send_replace(Some(Problem { failure, handle: Some(handle) }));
+            continue;
+        }
         match notice.ends {
             // The command says it itself.
-            Some(exit) => drop(problem.send_replace(Some(Failure::new(exit, notice.words)))),
+            Some(exit) => {
+                let failure = Failure::new(exit, notice.words);
+                problem.send_replace(Some(Problem { failure, handle: None }));
+            }
             None if notice.for_person => screen.say(&notice.words),
             None => {}
         }

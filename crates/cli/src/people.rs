@@ -117,8 +117,7 @@ async fn moved(session: &Session, contact: &ContactView, answer: &Answer) -> Res
 
 pub(crate) async fn set_blocked(home: &Path, screen: Screen, who: &str, blocked: bool) -> Result<(), Failure> {
     let mut session = Session::open(home, screen).await?;
-    // Somebody who has not written yet can be blocked, too, but blocking must not make a contact of them that counts
-    // as accepted: it is blocked before anything else happens.
+    // Somebody who has not written yet can be blocked, too.
     let contact = session.contact(who).await?;
     let command = if blocked { Command::Block(contact.account) } else { Command::Unblock(contact.account) };
     session.client.command(command).await?;

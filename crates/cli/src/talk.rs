@@ -19,7 +19,10 @@ pub(crate) async fn send(home: &Path, screen: Screen, options: &Send) -> Result<
     let part = part(options)?;
     let mut session = Session::open(home, screen).await?;
     let to = match Who::parse(&options.to, &session.profile)? {
-        Who::Handle(handle) => To::Handle(handle),
+        Who::Handle(handle) => {
+            session.writes_to = Some(handle.clone());
+            To::Handle(handle)
+        }
         Who::Account(account) => To::Account(account),
     };
     let sent = session.client.send(to.clone(), part).await?;
@@ -102,7 +105,10 @@ async fn unsent(session: &mut Session, to: &To) -> Failure {
 fn not_yet(state: MessageState, wanted: MessageState, failure: Failure) -> Failure {
     let words = match (state, failure.exit) {
         (MessageState::Queued, Exit::Offline) => {
-            format!("saved; it goes out when the relay is back and any `sealwire` command runs ({})", failure.words)
+            format!(
+                "saved; it goes out when the relay is back and any `sealwire` command runs. For now {}",
+                failure.words
+            )
         }
         (MessageState::Queued, Exit::Failed) => {
             "saved, and the relay has not accepted it yet; it goes out with the next `sealwire` command".to_owned()
