@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_session::direct::{Commitment, Header};
-use sealwire_wire::EnvelopeId;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::ToRelay;
+use sealwire_wire::frame::{FromRelay, LoggedIn, ToRelay};
+use sealwire_wire::{EnvelopeId, Incarnation, LogId, Position};
 
 /// Every plaintext of the world begins with this, so that one search finds any of them.
 pub const CANARY: &str = "canary-";
@@ -19,6 +19,10 @@ pub struct Wiretap {
     bodies: BTreeMap<EnvelopeId, Vec<u8>>,
     ivs: BTreeMap<(Commitment, [u8; 12]), EnvelopeId>,
     counters: BTreeMap<(Commitment, u32), EnvelopeId>,
+    places: BTreeMap<(LogId, EnvelopeId), Position>,
+    /// What the last log-in of a device brought that was taken: the next one has to bring either.
+    taken: BTreeMap<[u8; 32], [Incarnation; 2]>,
+    log_ins: BTreeMap<u64, ([u8; 32], [Incarnation; 2])>,
     /// Whether a store was put back: its owner may not notice at once, and counts again.
     pub restored: bool,
 }
@@ -49,6 +53,46 @@ impl Wiretap {
         let first = *self.counters.entry((header.commitment, header.counter)).or_insert(envelope);
         if first != envelope && !self.restored {
             return Err("D2: a counter was used twice under a key (sent before it was durable?)".into());
+        }
+        Ok(())
+    }
+
+    /// Looks at one frame to the relay, for what it says of the incarnation that it comes from.
+    pub fn hear(&mut self, connection: u64, bytes: &[u8]) {
+        if let Ok(ToRelay::LogIn { device_key, incarnation, pending, .. }) = ToRelay::decode(bytes) {
+            self.log_ins.entry(connection).or_insert((device_key, [incarnation, pending]));
+        }
+    }
+
+    /// Looks at one frame that the relay sends, wherever it gets to.
+    ///
+    /// # Errors
+    /// The rule that it breaks.
+    pub fn answer(&mut self, connection: u64, frame: &FromRelay) -> Result<(), Violation> {
+        match frame {
+            FromRelay::Deliver { log, entries } => {
+                for delivered in entries {
+                    let Ok(entry) = Entry::decode(&delivered.entry) else { continue };
+                    let place = *self.places.entry((*log, entry.envelope)).or_insert(delivered.position);
+                    if place != delivered.position {
+                        return Err(format!("L1: an envelope stands at {place:?} and at {:?}", delivered.position));
+                    }
+                }
+            }
+            FromRelay::LoggedIn(LoggedIn::Registered { restored: false, .. }) => {
+                let Some((device, brought)) = self.log_ins.get(&connection) else { return Ok(()) };
+                let before = self.taken.insert(*device, *brought);
+                if before.is_some_and(|before| !before.contains(&brought[0])) {
+                    return Err("N3: a log-in of an old store was taken, and it was not told".into());
+                }
+            }
+            // A registration, or the new keys of a store that was put back: its log-in counts from here on.
+            FromRelay::Done { .. } => {
+                if let Some((device, brought)) = self.log_ins.get(&connection) {
+                    self.taken.insert(*device, *brought);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

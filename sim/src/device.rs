@@ -1,6 +1,6 @@
 //! A client of the world: an engine, a disk that keeps what was committed, and a person.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
     Change, Command, Engine, Event, Input, Output, Refusal, Reply, Settings, StoredMessage, Table, Ticket, To,
@@ -42,6 +42,8 @@ pub(crate) struct Device {
     engine: Option<Engine>,
     disk: Records,
     snapshot: Option<Records>,
+    /// Every number that was ever in the outbox.
+    outgoing: BTreeSet<Vec<u8>>,
     dice: Dice,
     pub(crate) clock_offset: i64,
 }
@@ -60,7 +62,7 @@ impl Device {
         let (engine, step) = Engine::create(settings, now, &mut dice.0);
         let mut disk = Records::new();
         apply(&mut disk, &step.changes);
-        Device { handle, engine: Some(engine), disk, snapshot: None, dice, clock_offset: 0 }
+        Device { handle, engine: Some(engine), disk, snapshot: None, outgoing: BTreeSet::new(), dice, clock_offset: 0 }
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -93,13 +95,14 @@ impl Device {
         let will_crash = self.dice.per_mille(trouble.crash);
         let outputs_before_crash = if will_crash { self.dice.below(step.outputs.len() as u64 + 2) } else { u64::MAX };
         let fails = self.dice.per_mille(trouble.commit_fails);
-        let disk = &mut self.disk;
+        let (disk, outgoing) = (&mut self.disk, &mut self.outgoing);
         // The first place to end is before the commit, the next ones are behind each output.
         let commit = |changes: &[Change]| {
             if fails || outputs_before_crash == 0 {
                 return Err(());
             }
             apply(disk, changes);
+            outgoing.extend(changes.iter().filter_map(outgoing_number));
             Ok(())
         };
         let mut performed = 1;
@@ -153,6 +156,11 @@ impl Device {
         self.disk.keys().any(|(table, _)| *table == Table::Held)
     }
 
+    /// How many contents were ever in the outbox.
+    pub(crate) fn outgoing(&self) -> usize {
+        self.outgoing.len()
+    }
+
     /// Strangers whose request waits for the person.
     pub(crate) fn strangers(&self) -> Vec<AccountId> {
         let contacts = self.disk.keys().filter(|(table, _)| *table == Table::Contact);
@@ -183,6 +191,13 @@ impl Device {
 /// A command to write a text.
 pub(crate) fn send(to: &Handle, text: &str) -> Command {
     Command::Send { to: To::Handle(to.clone()), part: Part::Text(text.to_owned()), in_reply_to: None }
+}
+
+fn outgoing_number(change: &Change) -> Option<Vec<u8>> {
+    match change {
+        Change::Put { table: Table::Outgoing, key, .. } => Some(key.clone()),
+        _ => None,
+    }
 }
 
 fn apply(disk: &mut Records, changes: &[Change]) {

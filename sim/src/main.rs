@@ -1,4 +1,5 @@
 //! `sealwire-sim [--seeds N] [--from S]`: runs seeds, says how many a second, and on a failure the seed and its trace.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -231,7 +231,7 @@ impl World {
             }
             Coming::RelayClosed(id) => {
                 let out = self.relay.closed(id, self.now);
-                self.deliver(out);
+                self.deliver(out)?;
             }
             Coming::Wake(device) => self.input(device, Input::Tick)?,
             Coming::Start(device) if !self.devices[device].is_running() => {
@@ -246,7 +246,7 @@ impl World {
             Coming::RelayStart => self.relay_is_up = true,
             Coming::RelayTick => {
                 let out = self.relay.tick(self.now);
-                self.deliver(out);
+                self.deliver(out)?;
                 self.after(1_000, Coming::RelayTick);
             }
             Coming::Act => self.act()?,
@@ -498,23 +498,27 @@ impl World {
         let challenge = self.dice.bytes();
         let out = self.relay.open(id, challenge, self.now);
         self.input(device, Input::Connected { binding: None })?;
-        self.deliver(out);
+        self.deliver(out)?;
         Ok(())
     }
 
     fn reaches_relay(&mut self, id: ConnectionId, bytes: Vec<u8>) -> Result<(), Violation> {
         self.wiretap.look(&bytes)?;
+        self.wiretap.hear(id, &bytes);
         if self.relay_is_up {
             let out = self.relay.input(id, RelayInput::Bytes(bytes), self.now);
-            self.deliver(out);
+            self.deliver(out)?;
         }
         Ok(())
     }
 
-    fn deliver(&mut self, out: Vec<FromRelay>) {
+    fn deliver(&mut self, out: Vec<FromRelay>) -> Result<(), Violation> {
         for wish in out {
             match wish {
-                FromRelay::Send(id, frame) => self.travel(id, false, frame.encode()),
+                FromRelay::Send(id, frame) => {
+                    self.wiretap.answer(id, &frame)?;
+                    self.travel(id, false, frame.encode());
+                }
                 FromRelay::Close(id) => {
                     // Behind what was sent before.
                     let at = self.arrival.get(&(id, false)).copied().unwrap_or(self.now).plus(1);
@@ -525,6 +529,7 @@ impl World {
                 }
             }
         }
+        Ok(())
     }
 
     /// A frame travels: in order, sometimes late, sometimes twice. A stream that loses a frame brings nothing more in
@@ -570,6 +575,11 @@ impl World {
             let shown = incoming.filter_map(|(with, _, text)| Some((*self.accounts.get(&with)?, text)));
             let shown: Vec<_> = shown.collect();
             check::history(&shown, reader, &self.expected, !self.restored)?;
+        }
+        // Sealed again is only what somebody else's new keys ask for (D3), and those come with restored stores.
+        let outgoing: usize = self.devices.iter().map(Device::outgoing).sum();
+        if self.wiretap.envelopes() > outgoing && !self.restored {
+            return Err(format!("L4: {} envelopes for {outgoing} contents", self.wiretap.envelopes()));
         }
         Ok(())
     }
