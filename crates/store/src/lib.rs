@@ -2,7 +2,7 @@
 //! Nothing else is kept, and nothing here is secret: bodies are sealed by clients.
 //!
 //! A store applies [`Operation`]s in order, and answers when their effects are durable. What every store has to do is
-//! in [`conformance`], which each runs as its tests; what every store thinks is in [`logs`], which each shares.
+//! in [`mod@conformance`], which each runs as its tests; what every store thinks is in [`logs`], which each shares.
 #![forbid(unsafe_code)]
 
 pub mod blob;
