@@ -33,6 +33,8 @@ struct Chat {
     handle: Option<Handle>,
     /// Own messages that have not been read yet, by number: how they begin, and whether they were called saved.
     written: BTreeMap<u64, Written>,
+    /// The number of the last own message: its states need no words beside them.
+    newest: u64,
     /// Incoming messages that the history has shown already.
     shown: BTreeSet<u64>,
     was_connected: bool,
@@ -113,6 +115,7 @@ impl Chat {
             with: None,
             handle,
             written: BTreeMap::new(),
+            newest: 0,
             shown: BTreeSet::new(),
             was_connected: false,
         };
@@ -175,6 +178,7 @@ impl Chat {
     }
 
     fn remember(&mut self, number: u64, part: &Part, waits: bool) {
+        self.newest = number;
         self.written.insert(number, Written { excerpt: terminal::excerpt(&said(part)), waits });
     }
 
@@ -263,12 +267,11 @@ impl Chat {
     }
 
     fn got_further(&mut self, number: u64, state: MessageState) {
-        let newest = self.written.last_key_value().is_some_and(|(newest, _)| *newest == number);
         let Some(written) = self.written.get_mut(&number) else { return };
         // That the relay has it is worth a line only where it had to wait.
         let waited = std::mem::take(&mut written.waits);
         if state > MessageState::Accepted || waited {
-            let which = if newest { String::new() } else { format!(": {}", written.excerpt) };
+            let which = if number == self.newest { String::new() } else { format!(": {}", written.excerpt) };
             let state = if state == MessageState::Accepted { "sent" } else { state_name(state) };
             self.screen.say(&format!("· {state}{which}"));
         }

@@ -16,7 +16,7 @@ use crate::output::{Exit, Failure, Screen, hex};
 use crate::{ask, trouble};
 
 /// What nobody should find out later.
-pub(crate) const NO_FORWARD_SECRECY: &str = "direct mode has no forward secrecy yet: whoever gets at a device's keys one day can open what was sent to it before, if they kept it";
+pub(crate) const NO_FORWARD_SECRECY: &str = "direct mode has no forward secrecy yet: whoever gets a device's keys later can open recorded messages that went to it";
 /// The copy of the relay's certificate, inside the home.
 const CERTIFICATE: &str = "relay.pem";
 

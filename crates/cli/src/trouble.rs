@@ -22,10 +22,14 @@ pub(crate) fn begin(verbose: bool) {
 pub(crate) fn why() -> String {
     let latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let Some(error) = latest else { return String::new() };
-    let try_this = if error.contains("UnknownIssuer") || error.contains("CaUsedAsEndEntity") {
-        "; if the relay made its own certificate, give it to `sealwire init --relay-cert FILE`"
-    } else if error.contains("NotValidForName") {
+    let try_this = if error.contains("CaUsedAsEndEntity") {
+        "; the relay's certificate calls itself a certificate authority: its operator makes another with `openssl req -x509 -addext basicConstraints=critical,CA:FALSE …`"
+    } else if error.contains("NotValidForName") || error.contains("not valid for name") {
         "; the certificate is for another host name than the address"
+    } else if error.contains("invalid peer certificate") {
+        "; if the relay made its own certificate, give it to `sealwire init --relay-cert FILE`"
+    } else if error.contains("invalid HTTP version") {
+        "; this relay may want TLS: then its address begins with wss://"
     } else if error.contains("corrupt message") || error.contains("InvalidContentType") {
         "; this relay may speak without TLS: then its address begins with ws://"
     } else {
