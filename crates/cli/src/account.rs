@@ -20,7 +20,7 @@ pub(crate) async fn presence(home: &Path, screen: Screen, state: OnOff) -> Resul
     } else {
         "nobody sees when this device is connected"
     })?;
-    session.close().await;
+    session.carry_out().await;
     Ok(())
 }
 

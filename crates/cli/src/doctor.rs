@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sealwire_client::{ClientStore, QuarantineReason};
 use serde_json::json;
 
-use crate::home::{KEY, Session};
+use crate::home::{KEY, Session, settle};
 use crate::notice::quarantine;
 use crate::output::{Exit, Failure, Screen};
 use crate::people::name;
@@ -97,6 +97,10 @@ fn files(report: &mut Report, home: &Path) -> Result<(), Failure> {
 async fn account(report: &mut Report, mut session: Session, patience: Duration) -> Result<(), Failure> {
     report.ok("store", "opens")?;
     let connected = session.connected(patience).await;
+    if connected.is_ok() {
+        // What has only just begun to go out is not worth a warning.
+        settle(&session.client, Duration::from_secs(2)).await;
+    }
     let profile = session.client.profile().await?;
     match profile.registered {
         true => report.ok("account", &format!("{}, registered", profile.handle))?,

@@ -24,9 +24,10 @@ const LOOK: Duration = Duration::from_millis(25);
 pub(crate) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = || absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
-    chosen
-        .or_else(|| data().map(|data| data.join("sealwire")))
-        .ok_or_else(|| Failure::new(Exit::Usage, "there is no home directory to keep the account in: give --home DIR"))
+    let folder = chosen.or_else(|| data().map(|data| data.join("sealwire"))).ok_or_else(|| {
+        Failure::new(Exit::Usage, "there is no home directory to keep the account in: give --home DIR")
+    })?;
+    Ok(std::path::absolute(folder)?)
 }
 
 /// What opens the account in a folder; asks for the passphrase where it has one.
@@ -124,6 +125,14 @@ impl Session {
         known(&self.client, &parsed).await?.ok_or_else(|| {
             Failure::new(Exit::Refused, format!("{who} is not among your contacts; see `sealwire contacts`"))
         })
+    }
+
+    /// What was decided is saved. Gives it a moment to reach the relay and those whom it concerns, and closes.
+    pub(crate) async fn carry_out(mut self) {
+        if self.connected(SETTLE).await.is_err() {
+            self.screen.say("saved; the relay is told with the next connection");
+        }
+        self.close().await;
     }
 
     /// Gives what the command caused the time to go out, and closes.

@@ -25,6 +25,8 @@ pub(crate) async fn contacts(home: &Path, screen: Screen, what: &Option<Contacts
             let contact = session.known_contact(who).await?;
             session.client.accept(contact.account).await?;
             show(screen, &fresh(&session.client, contact).await?)?;
+            session.carry_out().await;
+            return Ok(());
         }
     }
     session.close().await;
@@ -122,7 +124,7 @@ pub(crate) async fn set_blocked(home: &Path, screen: Screen, who: &str, blocked:
     let command = if blocked { Command::Block(contact.account) } else { Command::Unblock(contact.account) };
     session.client.command(command).await?;
     show(screen, &fresh(&session.client, contact).await?)?;
-    session.close().await;
+    session.carry_out().await;
     Ok(())
 }
 
