@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwire_keys::{AccountLog, Change as AccountChange, LogInToBeSigned, SignedEntry, sign_entry};
 use sealwire_wire::frame::{Failed, FromRelay, Hello, LoggedIn, LookupBy, RequestId, ToRelay};
 use sealwire_wire::handle::Handle;
-use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, SILENCE_MS};
+use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, SILENCE_MS, UNACKNOWLEDGED_MAX};
 use sealwire_wire::{
     AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, LogId, Position, PresenceToken, Time,
 };
@@ -279,6 +279,13 @@ impl Engine {
     }
 
     fn logged_in(&mut self, turn: &mut Turn<'_>, answer: LoggedIn) {
+        // An honest relay is at most this far behind what was acknowledged. A cursor further ahead came from a position
+        // that a relay made up; the replay window and content ids recognise what comes again.
+        if let LoggedIn::Registered { read_upto, .. } = &answer
+            && self.progress.cursor.0 > read_upto.0.saturating_add(UNACKNOWLEDGED_MAX as u64)
+        {
+            self.progress.cursor = *read_upto;
+        }
         match answer {
             LoggedIn::Unregistered => {
                 self.link.enter(Stage::Unregistered, turn.now);
