@@ -118,6 +118,8 @@ fn docs(workspace: &Workspace) -> Result<(), Failure> {
 /// registries can be reached.
 fn deny(workspace: &Workspace) -> Result<(), Failure> {
     let program = cargo_deny(workspace)?;
+    // It looks at what every platform would use, of which a build here has fetched only its own.
+    step("what other platforms use, fetched", cargo(workspace).args(["fetch", "--locked", "--quiet"]))?;
     let mut deny = Command::new(program);
     deny.args(["--offline", "check", "licenses", "bans", "sources"]).current_dir(&workspace.root);
     step("deny", &mut deny)
