@@ -97,6 +97,13 @@ impl Wiretap {
         Ok(())
     }
 
+    /// The relay has another store from now on: positions begin again, and so do log-ins (L11).
+    pub fn relay_was_restored(&mut self) {
+        self.places.clear();
+        self.taken.clear();
+        self.log_ins.clear();
+    }
+
     /// How many envelopes were seen.
     pub fn envelopes(&self) -> usize {
         self.bodies.len()

@@ -139,6 +139,10 @@ impl Device {
         self.snapshot = Some(self.disk.clone());
     }
 
+    pub(crate) fn drop_snapshot(&mut self) {
+        self.snapshot = None;
+    }
+
     pub(crate) fn has_snapshot(&self) -> bool {
         self.snapshot.is_some()
     }

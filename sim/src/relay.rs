@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use ed25519_dalek::SigningKey;
 use sealwire_relay_core::{Connection, Decision, Input, Registration, Relay, Served, serve};
 use sealwire_store::{
-    BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
+    BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Snapshot, Store, StoreError,
 };
 use sealwire_wire::frame::FromRelay;
 use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, PresenceToken, Time};
@@ -24,7 +24,9 @@ pub(crate) enum ToNetwork {
 }
 
 pub(crate) struct SimRelay {
+    key: SigningKey,
     relay: Arc<Relay>,
+    backup: Option<Snapshot>,
     store: FlakyStore,
     connections: BTreeMap<ConnectionId, Attached>,
     devices: BTreeMap<DeviceId, ConnectionId>,
@@ -41,13 +43,13 @@ impl SimRelay {
     pub(crate) fn new(dice: &mut Dice) -> SimRelay {
         let key = SigningKey::from_bytes(&dice.bytes());
         let instance = InstanceId(dice.bytes());
-        let relay = Arc::new(Relay::new("relay", key, instance, Registration::Open));
+        let relay = Arc::new(Relay::new("relay", key.clone(), instance, Registration::Open));
         let store = FlakyStore {
             inner: MemoryStore::new(instance, sealwire_store::logs::Limits::default()),
             dice: Mutex::new(Dice::new(dice.below(u64::MAX), 7)),
             failing_per_mille: Mutex::new(0),
         };
-        SimRelay { relay, store, connections: BTreeMap::new(), devices: BTreeMap::new() }
+        SimRelay { key, relay, backup: None, store, connections: BTreeMap::new(), devices: BTreeMap::new() }
     }
 
     /// How many commits in a thousand fail from now on.
@@ -83,6 +85,24 @@ impl SimRelay {
     pub(crate) fn crash(&mut self) {
         self.connections.clear();
         self.devices.clear();
+    }
+
+    pub(crate) fn back_up(&mut self) {
+        self.backup = Some(self.store.inner.snapshot());
+    }
+
+    pub(crate) fn drop_backup(&mut self) {
+        self.backup = None;
+    }
+
+    /// Its backup comes back, with another instance id (L11); false if there is none. Its process has to have ended.
+    pub(crate) fn restore_backup(&mut self, dice: &mut Dice) -> bool {
+        let Some(backup) = &self.backup else { return false };
+        let instance = InstanceId(dice.bytes());
+        self.store.inner.restore(backup);
+        self.store.inner.renew_instance(instance);
+        self.relay = Arc::new(Relay::new("relay", self.key.clone(), instance, Registration::Open));
+        true
     }
 
     /// Who reads a conversation log now.

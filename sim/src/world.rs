@@ -117,6 +117,7 @@ struct World {
     expected: Vec<Expected>,
     wiretap: Wiretap,
     restored: bool,
+    relay_restored: bool,
     troubles: usize,
     trace: Vec<String>,
 }
@@ -162,6 +163,7 @@ impl World {
             expected: Vec::new(),
             wiretap: Wiretap::default(),
             restored: false,
+            relay_restored: false,
             troubles: 0,
             trace: Vec::new(),
         }
@@ -267,7 +269,7 @@ impl World {
         self.after(wait, Coming::Act);
         let device = self.dice.below(self.devices.len() as u64) as usize;
         let calm = self.weather.lost == 0;
-        match self.dice.below(20) {
+        match self.dice.below(22) {
             0 if !calm => self.kill(device),
             1 if !calm => self.restart_relay(),
             2 if !calm => {
@@ -289,6 +291,11 @@ impl World {
             }
             5 if !calm => self.restore(device),
             6 => self.relay.sweep(self.now),
+            7 if !calm => {
+                self.relay.back_up();
+                self.note("the relay is backed up");
+            }
+            8 if !calm && self.relay_is_up => self.restore_relay(),
             _ => {
                 for _ in 0..self.dice.between(1, 3) {
                     self.write(device)?;
@@ -338,6 +345,21 @@ impl World {
         self.after(pause, Coming::RelayStart);
     }
 
+    /// The relay crashes, and an old backup of it comes back (L11). Whatever it had accepted since is with those who sent
+    /// it or those who got it.
+    fn restore_relay(&mut self) {
+        if !self.relay.restore_backup(&mut self.dice) {
+            return;
+        }
+        self.restart_relay();
+        self.note("the relay's backup comes back");
+        self.relay_restored = true;
+        self.wiretap.relay_was_restored();
+        // An entry of an account log that relay and owner have both lost, and a contact has pinned, is a fork: the way
+        // out of that comes with transparency (I3).
+        self.devices.iter_mut().for_each(Device::drop_snapshot);
+    }
+
     /// An old backup comes back. What only the newer store knew is lost with it, and that is nobody's fault.
     fn restore(&mut self, device: usize) {
         if !self.devices[device].has_snapshot() {
@@ -347,6 +369,7 @@ impl World {
         self.troubles += 1;
         self.restored = true;
         self.wiretap.restored = true;
+        self.relay.drop_backup();
         let before: BTreeSet<_> = self.devices[device].history().into_iter().collect();
         let held = self.devices[device].holds_envelopes();
         self.devices[device].restore_snapshot();
@@ -451,7 +474,9 @@ impl World {
             Event::Quarantined { reason, .. } => {
                 return Err(format!("L7: {device} quarantined an envelope: {reason:?}"));
             }
-            Event::BadAnswer { .. } => return Err(format!("I3: {device} got an answer that does not verify")),
+            // An account log that is shorter than the pinned one, until its owner has published the rest again (L11).
+            Event::BadAnswer { .. } if self.relay_restored => {}
+            Event::BadAnswer { .. } | Event::HandleClaimed { .. } => return Err(format!("I3: {device} got an answer that does not verify")),
             Event::State { number, state, reason: Some(reason), .. } => {
                 return Err(format!("L8: {device}'s message {number} is {state:?}: {reason:?}"));
             }

@@ -235,13 +235,14 @@ impl Chat {
     }
 
     async fn request(&mut self, message: &Incoming) -> Result<(), Failure> {
-        if message.handle.is_some()
-            && message.handle == self.handle
-            && self.with.is_none_or(|with| with == message.from)
+        // Who has the handle is looked up and pinned; what a message calls its sender is not enough to accept it.
+        if let (None, Some(handle)) = (self.with, &self.handle)
+            && message.handle.as_ref() == Some(handle)
+            && let Ok(contact) = self.client.find(&handle.to_string()).await
         {
-            self.with = Some(message.from);
+            self.meet(&contact).await?;
+        } else if self.with == Some(message.from) {
             self.client.accept(message.from).await?;
-            return self.message(message).await;
         }
         self.message(message).await?;
         if Some(message.from) != self.with {

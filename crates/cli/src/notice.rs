@@ -110,6 +110,11 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
             };
             Notice::warning("bad-answer", *account, format!("what the relay says about {whom} does not verify, and was ignored; if it stays so, tell the relay's operator"))
         }
+        Event::HandleClaimed { handle, account } => Notice::warning(
+            "handle-claimed",
+            Some(*account),
+            format!("the relay calls {account} {handle}, which is somebody else here; shown by the account id instead. If it stays so, tell the relay's operator"),
+        ),
         Event::Presence { account, online } => {
             let state = if *online { "online" } else { "offline" };
             Notice::note(if *online { "online" } else { "offline" }, Some(*account), format!("{} is {state}, says the relay", names.name(*account).await))
@@ -168,6 +173,7 @@ pub(crate) fn quarantine(reason: QuarantineReason) -> &'static str {
         QuarantineReason::BadContent => "authentic, but not a message",
         QuarantineReason::Blocked => "from somebody who is blocked",
         QuarantineReason::NotAccepted => "from a stranger who sent too much",
+        QuarantineReason::TooLate => "so late that nothing tells whether it was shown already; ask for it again",
     }
 }
 

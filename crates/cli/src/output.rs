@@ -50,7 +50,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let exit = match &error {
             Error::Handle(_) | Error::Address(_) => Exit::Usage,
-            Error::Refused(Refusal::Offline) => Exit::Offline,
+            Error::Refused(Refusal::Offline | Refusal::TryAgain(_)) => Exit::Offline,
             Error::Refused(_) => Exit::Refused,
             Error::Store(_) | Error::NotSaved(_) | Error::Read(_) | Error::Closed => Exit::Failed,
         };

@@ -87,7 +87,7 @@ pub enum Reply {
 pub struct ContactView {
     /// Who.
     pub account: AccountId,
-    /// The handle, as the relay told it; `None` where it told none.
+    /// The handle, as the relay told it; `None` where it told none, or one that means somebody else here.
     pub handle: Option<Handle>,
     /// Whether their request was accepted, or this side wrote first.
     pub accepted: bool,
@@ -128,6 +128,9 @@ pub enum Refusal {
     /// No contact under that handle, and the relay found none.
     #[error("nobody is called {0} there")]
     NotFound(Handle),
+    /// The relay has to be asked again later.
+    #[error("the relay asks to wait; try again in {} seconds", .0.div_ceil(1_000))]
+    TryAgain(u64),
     /// What the relay handed out does not verify.
     #[error("the relay's answer about {0} does not verify; nothing was taken from it")]
     BadAnswer(Handle),

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwire_keys::{AccountLog, Change as AccountChange, LogInToBeSigned, SignedEntry, sign_entry};
 use sealwire_wire::frame::{Failed, FromRelay, Hello, LoggedIn, LookupBy, RequestId, ToRelay};
 use sealwire_wire::handle::Handle;
-use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, SILENCE_MS, UNACKNOWLEDGED_MAX};
+use sealwire_wire::limits::{
+    APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, LOOKUPS_IN_FLIGHT_MAX, SENDER_LOOKUPS_IN_FLIGHT_MAX, SILENCE_MS,
+    UNACKNOWLEDGED_MAX,
+};
 use sealwire_wire::{
-    AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, LogId, Position, PresenceToken, Time,
+    AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, InstanceId, LogId, Position, PresenceToken, Time,
 };
 
 use crate::command::{Refusal, Reply};
@@ -39,11 +42,19 @@ pub(crate) struct Link {
     pub(crate) asked: BTreeMap<RequestId, Asked>,
     /// Contacts that were looked up on this connection: their keys and inboxes are fresh.
     pub(crate) refreshed: BTreeSet<AccountId>,
+    /// Contacts about whom the relay's last answer was worth nothing; asked about again with the next refreshing.
+    pub(crate) unanswered: BTreeSet<AccountId>,
+    /// Accounts that the relay has called by somebody else's handle.
+    pub(crate) claims: BTreeSet<AccountId>,
+    /// Contacts who are looked up as soon as there is room for it.
+    pub(crate) to_refresh: BTreeSet<AccountId>,
     /// Envelopes that wait for an answer, and since when.
     pub(crate) in_flight: BTreeMap<EnvelopeId, Time>,
     pub(crate) in_flight_max: usize,
-    /// The relay asked to wait until then.
+    /// The relay asked to wait with appends until then.
     pub(crate) paused_until: Option<Time>,
+    /// The relay asked to wait with look-ups until then.
+    pub(crate) lookups_paused_until: Option<Time>,
     /// When contacts who have not confirmed a message are looked up again.
     refresh_at: Option<Time>,
     /// The last position that came on this connection.
@@ -52,8 +63,10 @@ pub(crate) struct Link {
     pub(crate) nothing_delivered: bool,
     /// Whether more had come than can be held: the rest is fetched again on the next connection.
     pub(crate) overflowed: bool,
-    /// Whether the relay was restored from a backup since the last connection (L11).
-    pub(crate) relay_restored: bool,
+    /// The store that the relay says it has.
+    instance: Option<InstanceId>,
+    /// Whether anything came of this connection: one that was of use does not count as a failure.
+    pub(crate) useful: bool,
     pub(crate) online: BTreeSet<PresenceToken>,
 }
 
@@ -104,12 +117,25 @@ impl Link {
         self.asked.values().any(|asked| asked == what)
     }
 
+    /// Whether there is room for one more look-up.
+    pub(crate) fn has_room_to_ask(&self) -> bool {
+        self.is_active() && self.lookups_paused_until.is_none() && self.asked.len() < LOOKUPS_IN_FLIGHT_MAX
+    }
+
+    /// Whether there is room to look up one more unknown sender.
+    pub(crate) fn has_room_to_ask_for_sender(&self) -> bool {
+        let senders = self.asked.values().filter(|asked| matches!(asked, Asked::Hint(_))).count();
+        self.has_room_to_ask() && senders < SENDER_LOOKUPS_IN_FLIGHT_MAX
+    }
+
     pub(crate) fn next_wake(&self) -> Option<Time> {
         let oldest = self.in_flight.values().min().map(|since| since.plus(SILENCE_MS));
         match self.stage {
             Stage::Fresh => Some(Time(0)),
             Stage::Down(again_at) => again_at,
-            Stage::Active => [oldest, self.paused_until, self.refresh_at].into_iter().flatten().min(),
+            Stage::Active => {
+                [oldest, self.paused_until, self.lookups_paused_until, self.refresh_at].into_iter().flatten().min()
+            }
             Stage::Restored => None,
             Stage::Unregistered if self.asked.is_empty() => None,
             _ => Some(self.since.plus(LOG_IN_DEADLINE_MS)),
@@ -142,7 +168,8 @@ impl Engine {
 
     pub(crate) fn disconnected(&mut self, turn: &mut Turn<'_>) {
         let stays_away = matches!(self.link.stage, Stage::Down(None));
-        let failures = if self.link.is_active() { 0 } else { self.link.failures.saturating_add(1) };
+        let was_of_use = self.link.is_active() || self.link.useful;
+        let failures = if was_of_use { 0 } else { self.link.failures.saturating_add(1) };
         let wait = BACKOFF_MS.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX_MS).max(self.link.asked_wait_ms);
         let jittered = wait / 2 + u64::from(turn.rng.next_u32()) % (wait / 2 + 1);
         let again_at = (!stays_away).then(|| turn.now.plus(jittered));
@@ -173,13 +200,13 @@ impl Engine {
                 if unanswered {
                     self.hang_up(turn);
                 }
-                if self.link.paused_until.is_some_and(|until| is_due(until, turn.now, BACKOFF_MAX_MS)) {
-                    self.link.paused_until = None;
-                    self.ask_for_held(turn);
-                }
+                let is_over = |until: Option<Time>| until.filter(|until| !is_due(*until, turn.now, BACKOFF_MAX_MS));
+                self.link.paused_until = is_over(self.link.paused_until);
+                self.link.lookups_paused_until = is_over(self.link.lookups_paused_until);
                 if self.link.refresh_at.is_none_or(|at| is_due(at, turn.now, REFRESH_MS)) {
                     self.link.refresh_at = Some(turn.now.plus(REFRESH_MS));
-                    self.refresh_undelivered(turn);
+                    self.link.unanswered.clear();
+                    self.refresh_undelivered();
                 }
             }
             _ if is_due(self.link.since.plus(LOG_IN_DEADLINE_MS), turn.now, LOG_IN_DEADLINE_MS) => self.hang_up(turn),
@@ -242,13 +269,9 @@ impl Engine {
         if !hello.features.iter().any(|feature| feature == "inbox") {
             return self.stay_away(turn, LogInProblem::Unsuitable);
         }
-        let restored_relay = self.own.instance.is_some_and(|known| known != hello.instance);
         self.own.relay_key = Some(hello.relay_key);
-        self.own.instance = Some(hello.instance);
         self.save_own(turn);
-        if restored_relay {
-            self.relay_was_restored(turn);
-        }
+        self.link.instance = Some(hello.instance);
         self.link.in_flight_max = hello.limits.appends_in_flight.clamp(1, APPENDS_IN_FLIGHT_MAX) as usize;
         self.log_in(turn, &hello, binding);
     }
@@ -279,12 +302,15 @@ impl Engine {
     }
 
     fn logged_in(&mut self, turn: &mut Turn<'_>, answer: LoggedIn) {
-        // An honest relay is at most this far behind what was acknowledged. A cursor further ahead came from a position
-        // that a relay made up; the replay window and content ids recognise what comes again.
-        if let LoggedIn::Registered { read_upto, .. } = &answer
-            && self.progress.cursor.0 > read_upto.0.saturating_add(UNACKNOWLEDGED_MAX as u64)
-        {
-            self.progress.cursor = *read_upto;
+        // In the step that also takes what the relay says of its logs: had the new instance been remembered with `Hello`,
+        // a connection cut behind it would leave a cursor that nobody knows to be of another store.
+        let relay_restored = self.own.instance.is_some() && self.own.instance != self.link.instance;
+        if self.own.instance != self.link.instance {
+            self.own.instance = self.link.instance;
+            self.save_own(turn);
+        }
+        if relay_restored {
+            self.relay_was_restored(turn);
         }
         match answer {
             LoggedIn::Unregistered => {
@@ -294,32 +320,37 @@ impl Engine {
             LoggedIn::Registered { account, inbox, .. } if account != self.log.id() || inbox != self.own.inbox => {
                 self.stay_away(turn, LogInProblem::Unsuitable);
             }
-            LoggedIn::Registered { restored, read_upto, account_entries, account_head, .. }
-                if restored || self.own.behind || self.is_behind(read_upto, account_entries, account_head) =>
-            {
-                self.progress.cursor = self.progress.cursor.max(read_upto);
-                self.save_progress(turn);
-                self.own.behind = true;
-                self.save_own(turn);
-                self.link.enter(Stage::Restored, turn.now);
-                self.restored(turn, account_head, false);
-            }
-            LoggedIn::Registered { read_upto, account_head, .. } => {
-                self.progress.cursor = self.progress.cursor.max(read_upto);
-                self.save_progress(turn);
-                self.activate(turn, read_upto);
-                self.publish_missing(turn, account_head);
+            LoggedIn::Registered { restored, read_upto, account_entries, account_head, .. } => {
+                let has_read_more = read_upto > self.progress.cursor && !relay_restored;
+                self.take_read_upto(turn, read_upto);
+                let is_behind = has_read_more || self.has_signed_more(account_entries, account_head);
+                if restored || self.own.behind || is_behind {
+                    self.own.behind = true;
+                    self.save_own(turn);
+                    self.link.enter(Stage::Restored, turn.now);
+                    self.restored(turn, account_head, false);
+                } else {
+                    self.activate(turn, read_upto);
+                    self.publish_missing(turn, account_head);
+                }
             }
         }
     }
 
-    /// Whether this store was put back, though not far enough for the incarnation to tell (N3): the relay knows of entries
-    /// that this device has acknowledged or signed, and the store does not.
-    fn is_behind(&self, read_upto: Position, account_entries: u64, account_head: [u8; 32]) -> bool {
-        let read_more = read_upto > self.progress.cursor && !self.link.relay_restored;
-        let signed_more = account_entries > self.log.entries().len() as u64
-            && self.own.publishing.as_ref().is_none_or(|entry| entry.hash() != account_head);
-        read_more || signed_more
+    /// The cursor is the further one of what either side knows. But an honest relay is at most so far behind what was
+    /// acknowledged: a cursor further ahead came from a position that a relay made up, and the replay window and content
+    /// ids recognise what comes again.
+    fn take_read_upto(&mut self, turn: &mut Turn<'_>, read_upto: Position) {
+        let made_up = self.progress.cursor.0 > read_upto.0.saturating_add(UNACKNOWLEDGED_MAX as u64);
+        self.progress.cursor = if made_up { read_upto } else { self.progress.cursor.max(read_upto) };
+        self.save_progress(turn);
+    }
+
+    /// Whether the relay knows of entries that this device has signed, and the store does not: it was put back, though
+    /// not far enough for the incarnation to tell (N3).
+    fn has_signed_more(&self, account_entries: u64, account_head: [u8; 32]) -> bool {
+        account_entries > self.log.entries().len() as u64
+            && self.own.publishing.as_ref().is_none_or(|entry| entry.hash() != account_head)
     }
 
     /// From here on the log-in counts: the pending incarnation is the committed one.
@@ -339,9 +370,8 @@ impl Engine {
         self.watch(turn);
         turn.send(ToRelay::Ack { log: LogId::Inbox(self.own.inbox), upto: self.progress.cursor });
         self.forget_old(turn);
-        self.ask_for_held(turn);
         self.link.refresh_at = Some(turn.now.plus(REFRESH_MS));
-        self.refresh_undelivered(turn);
+        self.refresh_undelivered();
     }
 
     fn register(&mut self, turn: &mut Turn<'_>) {
@@ -446,7 +476,6 @@ impl Engine {
 
     fn relay_was_restored(&mut self, turn: &mut Turn<'_>) {
         // Its inbox may have fewer entries than were read: positions begin again where it stands.
-        self.link.relay_restored = true;
         self.progress.cursor = Position::START;
         self.save_progress(turn);
         self.repeat_accepted(turn);
@@ -496,6 +525,7 @@ impl Engine {
         turn.delete(Table::Own, record::NEXT_SECRETS);
         self.secrets = next;
         self.sessions.clear();
+        self.derived.clear();
         self.sending.clear();
         for commitment in std::mem::take(&mut self.channels).into_keys() {
             turn.delete(Table::Channel, commitment.0);

@@ -6,16 +6,19 @@ use sealwire_session::direct::{Commitment, DirectSession, Direction};
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::{Failed, LookupBy, ToRelay};
 use sealwire_wire::handle::{Handle, Name};
-use sealwire_wire::limits::{CONTACTS_MAX, REQUESTS_MAX, WATCHED_TOKENS_MAX};
+use sealwire_wire::limits::{CONTACTS_MAX, REQUESTS_MAX, SUPERSEDED_KEYS_MAX, WATCHED_TOKENS_MAX};
 use sealwire_wire::{AccountId, Code, DeviceHint, DeviceId, InboxAddress, PresenceToken};
 use tls_codec::TlsByteVecU24;
 
 use crate::command::{ContactView, Refusal, Reply};
 use crate::connection::Asked;
 use crate::engine::Engine;
-use crate::event::{Event, UnsentReason};
+use crate::event::{Event, QuarantineReason, UnsentReason};
 use crate::record::{self, ContactRecord, RecordError, RivalRecord, Table, Text};
 use crate::step::{Ticket, Turn};
+
+/// How long look-ups wait after one that failed without saying how long.
+const LOOKUP_RETRY_MS: u64 = 1_000;
 
 /// Somebody whose account log is pinned.
 pub(crate) struct Contact {
@@ -23,6 +26,8 @@ pub(crate) struct Contact {
     pub(crate) log: AccountLog,
     pub(crate) inboxes: Vec<(DeviceId, InboxAddress)>,
     pub(crate) standing: Standing,
+    /// What they send is dropped. Apart from the standing, which is in force again when the block is taken back.
+    pub(crate) blocked: bool,
     /// How many entries the log had when the numbers were compared.
     pub(crate) verified_at_entry: Option<u64>,
     pub(crate) rival: Option<Rival>,
@@ -40,7 +45,16 @@ pub(crate) struct Contact {
 pub(crate) enum Standing {
     Stranger = 1,
     Accepted = 2,
-    Blocked = 3,
+}
+
+/// In a record's standing: blocked, too.
+const BLOCKED: u8 = 0x80;
+
+/// The receiving sessions that were derived with a contact's keys.
+pub(crate) struct Derived {
+    /// How long the contact's log was.
+    entries: usize,
+    commitments: Vec<Commitment>,
 }
 
 /// Another account that has this contact's handle now.
@@ -62,12 +76,18 @@ impl Contact {
             log,
             inboxes,
             standing,
+            blocked: false,
             verified_at_entry: None,
             rival: None,
             token: None,
             handed: None,
             waiting: 0,
         }
+    }
+
+    /// Whether they get receipts and the like.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.standing == Standing::Accepted && !self.blocked
     }
 
     /// Whether sending waits for the person: the handle of a verified contact belongs to somebody else now.
@@ -84,7 +104,8 @@ impl Contact {
     }
 
     pub(crate) fn load(record: ContactRecord) -> Result<Contact, RecordError> {
-        let standing = [Standing::Stranger, Standing::Accepted, Standing::Blocked];
+        let standing = [Standing::Stranger, Standing::Accepted];
+        let recorded = record.standing & !BLOCKED;
         let rival = record.rival.map(|rival| {
             let log = load_log(rival.entries)?;
             Ok(Rival { log, inboxes: rival.inboxes, declined: rival.declined == 1 })
@@ -93,7 +114,8 @@ impl Contact {
             handle: record.handle.map(|handle| handle.read_handle()).transpose()?,
             log: load_log(record.entries)?,
             inboxes: record.inboxes,
-            standing: standing.into_iter().find(|s| *s as u8 == record.standing).ok_or(RecordError::Damaged)?,
+            standing: standing.into_iter().find(|s| *s as u8 == recorded).ok_or(RecordError::Damaged)?,
+            blocked: record.standing & BLOCKED != 0,
             verified_at_entry: record.verified_at_entry,
             rival: rival.transpose()?,
             token: record.token,
@@ -107,7 +129,7 @@ impl Contact {
             handle: self.handle.as_ref().map(|handle| Text::new(&handle.to_string())),
             entries: entries_of(&self.log),
             inboxes: self.inboxes.clone(),
-            standing: self.standing as u8,
+            standing: self.standing as u8 | if self.blocked { BLOCKED } else { 0 },
             verified_at_entry: self.verified_at_entry,
             rival: self.rival.as_ref().map(|rival| RivalRecord {
                 entries: entries_of(&rival.log),
@@ -148,6 +170,17 @@ impl Engine {
         self.contacts.insert(account, contact);
     }
 
+    /// The handle to show for a contact: what the relay says, unless it is pinned to somebody else or this account's own.
+    /// Who is who is never for the relay to say (HR-01, HR-03).
+    pub(crate) fn handle_of(&self, account: AccountId) -> Option<Handle> {
+        let handle = self.contacts.get(&account)?.handle.as_ref()?;
+        self.may_be_called(account, handle).then(|| handle.clone())
+    }
+
+    fn may_be_called(&self, account: AccountId, handle: &Handle) -> bool {
+        *handle != self.own.handle && self.handles.get(handle).is_none_or(|pinned| *pinned == account)
+    }
+
     fn pin_handle(&mut self, turn: &mut Turn<'_>, handle: Handle, account: AccountId) {
         turn.put(Table::Handle, handle.to_string().into_bytes(), record::encode(&account));
         self.handles.insert(handle, account);
@@ -179,11 +212,19 @@ impl Engine {
     /// Looks a contact up again, once per connection: by the handle that is pinned to it, so that a handle that moved
     /// is seen, else by account.
     pub(crate) fn refresh(&mut self, turn: &mut Turn<'_>, account: AccountId) {
-        let handle = self.contacts.get(&account).and_then(|contact| contact.handle.clone());
-        let pinned = handle.filter(|handle| self.handles.get(handle) == Some(&account));
-        match pinned {
+        self.link.to_refresh.remove(&account);
+        match self.handle_of(account).filter(|handle| self.handles.contains_key(handle)) {
             Some(handle) => self.ask_for_handle(turn, handle, Vec::new()),
             None => self.ask_for_account(turn, account),
+        }
+    }
+
+    /// Looks up those who were waiting for it, as far as there is room.
+    pub(crate) fn refresh_waiting(&mut self, turn: &mut Turn<'_>) {
+        while self.link.has_room_to_ask()
+            && let Some(account) = self.link.to_refresh.pop_first()
+        {
+            self.refresh(turn, account);
         }
     }
 
@@ -195,7 +236,7 @@ impl Engine {
     }
 
     pub(crate) fn ask_for_sender(&mut self, turn: &mut Turn<'_>, hint: DeviceHint) {
-        if self.link.is_active() && !self.link.is_asked(&Asked::Hint(hint)) {
+        if !self.link.is_asked(&Asked::Hint(hint)) {
             let by = LookupBy::Device(hint);
             self.ask(turn, Asked::Hint(hint), |request| ToRelay::Lookup { request, by });
         }
@@ -270,6 +311,9 @@ impl Engine {
         self.pin_handle(turn, handle.clone(), account);
         if self.contacts.contains_key(&account) {
             self.update_contact(turn, found);
+            // The handle that the person uses.
+            self.contacts.entry(account).and_modify(|contact| contact.handle = Some(handle.clone()));
+            self.save_contact(turn, account);
         } else {
             let contact = Contact::new(Some(handle.clone()), found.log, found.inboxes, Standing::Stranger);
             self.insert_contact(account, contact);
@@ -283,9 +327,11 @@ impl Engine {
     /// A pinned log is continued or left as it is (I3).
     fn update_contact(&mut self, turn: &mut Turn<'_>, found: FoundAccount) {
         let account = found.log.id();
+        self.judge_claim(turn, account, found.handle.as_ref());
         let Some(contact) = self.contacts.get_mut(&account) else { return };
         let (known, was_retired) = (contact.log.entries().len(), contact.log.is_retired());
         if contact.log.advance(found.log.entries()).is_err() {
+            self.link.unanswered.insert(account);
             return turn.event(Event::BadAnswer { account: Some(account) });
         }
         let changed = contact.log.entries().len() != known;
@@ -304,6 +350,19 @@ impl Engine {
         if changed {
             self.sending.remove(&account);
             self.reseal_outdated(turn, account);
+        }
+    }
+
+    /// The relay calls somebody by a handle that means somebody else here: that is not shown, and the relay is asked who
+    /// has it now.
+    fn judge_claim(&mut self, turn: &mut Turn<'_>, account: AccountId, handle: Option<&Handle>) {
+        let Some(handle) = handle.filter(|handle| !self.may_be_called(account, handle)) else { return };
+        let pinned = self.handles.get(handle).copied();
+        let rival = pinned.and_then(|pinned| self.contacts.get(&pinned)?.rival.as_ref());
+        let is_told = rival.is_some_and(|rival| rival.log.id() == account);
+        if !is_told && self.link.claims.insert(account) {
+            turn.event(Event::HandleClaimed { handle: handle.clone(), account });
+            self.link.to_refresh.extend(pinned);
         }
     }
 
@@ -336,56 +395,74 @@ impl Engine {
         } else {
             let strangers = self.contacts.values().filter(|contact| contact.standing == Standing::Stranger).count();
             if strangers >= REQUESTS_MAX || self.contacts.len() >= CONTACTS_MAX || account == self.log.id() {
-                return self.reject_held(turn, hint, crate::event::QuarantineReason::NotAccepted);
+                return self.reject_held(turn, hint, QuarantineReason::NotAccepted);
             }
+            self.judge_claim(turn, account, found.handle.as_ref());
             let contact = Contact::new(found.handle, found.log, found.inboxes, Standing::Stranger);
             self.insert_contact(account, contact);
         }
         let opened = self.open_held(turn, hint, account);
         if !known && !opened {
-            self.contacts.remove(&account);
-            self.hints.remove(&hint);
+            self.forget_stranger(account);
         }
         self.link.refreshed.insert(account);
+    }
+
+    /// Nothing of theirs was authentic, so that they are not even a stranger.
+    fn forget_stranger(&mut self, account: AccountId) {
+        self.contacts.remove(&account);
+        self.hints.retain(|_, owner| *owner != account);
+        let derived = self.derived.remove(&account);
+        derived.into_iter().flat_map(|derived| derived.commitments).for_each(|commitment| {
+            self.sessions.remove(&commitment);
+        });
     }
 
     fn bad_answer(&mut self, turn: &mut Turn<'_>, asked: Asked) {
         match asked {
             Asked::Handle(handle, tickets) => {
-                turn.event(Event::BadAnswer { account: self.handles.get(&handle).copied() });
+                let pinned = self.handles.get(&handle).copied();
+                self.link.unanswered.extend(pinned);
+                turn.event(Event::BadAnswer { account: pinned });
                 self.fail_unresolved(turn, &handle, UnsentReason::BadAnswer);
                 tickets.into_iter().for_each(|ticket| turn.reply(ticket, Err(Refusal::BadAnswer(handle.clone()))));
             }
-            Asked::Account(account) => turn.event(Event::BadAnswer { account: Some(account) }),
+            Asked::Account(account) => {
+                self.link.unanswered.insert(account);
+                turn.event(Event::BadAnswer { account: Some(account) });
+            }
             Asked::Hint(hint) => {
                 turn.event(Event::BadAnswer { account: None });
-                self.reject_held(turn, hint, crate::event::QuarantineReason::BadSender);
+                self.reject_held(turn, hint, QuarantineReason::BadSender);
             }
             _ => {}
         }
     }
 
     pub(crate) fn lookup_failed(&mut self, turn: &mut Turn<'_>, asked: Asked, failed: &Failed) {
-        if failed.retry_after_ms > 0 {
-            self.link.paused_until = Some(turn.now.plus(failed.retry_after_ms));
+        if failed.code != Code::NotFound {
+            // Whatever the reason, asking again at once would not mend it.
+            let wait = failed.retry_after_ms.max(LOOKUP_RETRY_MS);
+            self.link.lookups_paused_until = Some(turn.now.plus(wait));
+            if let Asked::Handle(_, tickets) = asked {
+                tickets.into_iter().for_each(|ticket| turn.reply(ticket, Err(Refusal::TryAgain(wait))));
+            }
+            return;
         }
         match asked {
             Asked::Handle(handle, tickets) => {
-                if failed.code == Code::NotFound {
-                    self.fail_unresolved(turn, &handle, UnsentReason::NotFound);
-                    // A pinned contact whose handle is gone can still be there under its account.
-                    if let Some(account) = self.handles.get(&handle).copied() {
-                        self.ask_for_account(turn, account);
-                    }
+                self.fail_unresolved(turn, &handle, UnsentReason::NotFound);
+                // A pinned contact whose handle is gone can still be there under its account.
+                if let Some(account) = self.handles.get(&handle).copied() {
+                    self.ask_for_account(turn, account);
                 }
                 tickets.into_iter().for_each(|ticket| turn.reply(ticket, Err(Refusal::NotFound(handle.clone()))));
             }
-            Asked::Account(account) if failed.code == Code::NotFound => {
+            Asked::Account(account) => {
+                self.link.unanswered.insert(account);
                 self.fail_unsealed(turn, account, UnsentReason::NotFound);
             }
-            Asked::Hint(hint) if failed.code == Code::NotFound => {
-                self.reject_held(turn, hint, crate::event::QuarantineReason::UnknownSender);
-            }
+            Asked::Hint(hint) => self.reject_held(turn, hint, QuarantineReason::UnknownSender),
             _ => {}
         }
     }
@@ -406,22 +483,28 @@ impl Engine {
         Some(commitment)
     }
 
-    /// Derives the keys that a contact's device may have sealed with, those of keys that it has replaced included, and
-    /// says whether the wanted one is among them.
+    /// Derives the keys that a contact's device may have sealed with, those of the newest keys that it has replaced
+    /// included, and says whether the wanted one is among them. Once for each state of their log: an envelope with a
+    /// made-up commitment costs no key agreement.
     pub(crate) fn derive_receiving(&mut self, account: AccountId, wanted: Commitment) -> bool {
         let Some(contact) = self.contacts.get(&account) else { return false };
+        let entries = contact.log.entries().len();
+        if self.derived.get(&account).is_some_and(|derived| derived.entries == entries) {
+            return self.sessions.contains_key(&wanted);
+        }
+        let mut derived = Derived { entries, commitments: Vec::new() };
+        let superseded = contact.log.superseded().iter().rev().take(SUPERSEDED_KEYS_MAX);
         for card in contact.log.devices() {
             let device = card.key.device_id();
-            for key in card.direct.iter().chain(contact.log.superseded()) {
-                if let Ok(session) = DirectSession::derive(&self.secrets, device, key, Direction::Receiving)
-                    && session.commitment() == wanted
-                {
-                    self.sessions.insert(wanted, session);
-                    return true;
+            for key in card.direct.iter().chain(superseded.clone()) {
+                if let Ok(session) = DirectSession::derive(&self.secrets, device, key, Direction::Receiving) {
+                    derived.commitments.push(session.commitment());
+                    self.sessions.insert(session.commitment(), session);
                 }
             }
         }
-        false
+        self.derived.insert(account, derived);
+        self.sessions.contains_key(&wanted)
     }
 
     pub(crate) fn account_of(&self, hint: DeviceHint) -> Option<AccountId> {
@@ -432,12 +515,13 @@ impl Engine {
 
     pub(crate) fn accept(&mut self, turn: &mut Turn<'_>, account: AccountId) -> Result<Reply, Refusal> {
         let contact = self.contacts.get(&account).ok_or(Refusal::UnknownContact)?;
-        match contact.standing {
-            Standing::Accepted => return Ok(Reply::Done),
-            Standing::Blocked => return Err(Refusal::Blocked),
-            Standing::Stranger => {}
+        if contact.blocked {
+            return Err(Refusal::Blocked);
         }
-        if let Some(handle) = contact.handle.clone().filter(|handle| !self.handles.contains_key(handle)) {
+        if contact.standing == Standing::Accepted {
+            return Ok(Reply::Done);
+        }
+        if let Some(handle) = self.handle_of(account).filter(|handle| !self.handles.contains_key(handle)) {
             self.pin_handle(turn, handle.clone(), account);
             // What was written to that handle before is for them, and goes first.
             self.resolve(turn, &handle);
@@ -453,7 +537,7 @@ impl Engine {
         contact.standing = Standing::Accepted;
         contact.waiting = 0;
         self.save_contact(turn, account);
-        self.receipts_for_accepted(turn, account);
+        self.send_owed_receipts(turn, account);
         self.watch(turn);
     }
 
@@ -474,8 +558,11 @@ impl Engine {
         blocked: bool,
     ) -> Result<Reply, Refusal> {
         let contact = self.contacts.get_mut(&account).ok_or(Refusal::UnknownContact)?;
-        let was_accepted = contact.standing == Standing::Accepted;
-        contact.standing = if blocked { Standing::Blocked } else { Standing::Accepted };
+        if contact.blocked == blocked {
+            return Ok(Reply::Done);
+        }
+        let was_accepted = contact.is_accepted();
+        contact.blocked = blocked;
         if blocked {
             contact.token = None;
         }
@@ -507,11 +594,13 @@ impl Engine {
         if !adopt {
             rival.declined = true;
             self.save_contact(turn, pinned);
+            self.send_owed_receipts(turn, pinned);
             return Ok(Reply::Done);
         }
         let Some(Rival { log, inboxes, .. }) = contact.rival.take() else { return Err(Refusal::NothingToDecide) };
         let account = log.id();
         self.save_contact(turn, pinned);
+        self.send_owed_receipts(turn, pinned);
         self.add_contact(turn, &handle, FoundAccount { handle: Some(handle.clone()), log, inboxes });
         self.readdress_unsealed(turn, pinned, account);
         Ok(Reply::Done)
@@ -527,7 +616,7 @@ impl Engine {
             turn.send(ToRelay::SetPresence { token: self.own.presence });
         }
         let accepted = |(account, contact): (&AccountId, &Contact)| {
-            let has_one = contact.standing == Standing::Accepted && contact.handed.is_some();
+            let has_one = contact.is_accepted() && contact.handed.is_some();
             (has_one && !contact.log.is_retired()).then_some(*account)
         };
         let accounts: Vec<_> = self.contacts.iter().filter_map(accepted).collect();
@@ -536,7 +625,7 @@ impl Engine {
     }
 
     pub(crate) fn watch(&mut self, turn: &mut Turn<'_>) {
-        let accepted = self.contacts.values().filter(|contact| contact.standing == Standing::Accepted);
+        let accepted = self.contacts.values().filter(|contact| contact.is_accepted());
         let tokens: Vec<_> = accepted.filter_map(|contact| contact.token).take(WATCHED_TOKENS_MAX).collect();
         if self.link.is_active() {
             turn.send(ToRelay::Watch { tokens });
@@ -566,9 +655,9 @@ impl Engine {
         let entries = contact.log.entries().len() as u64;
         Some(ContactView {
             account,
-            handle: contact.handle.clone(),
-            accepted: contact.standing == Standing::Accepted,
-            blocked: contact.standing == Standing::Blocked,
+            handle: self.handle_of(account),
+            accepted: contact.is_accepted(),
+            blocked: contact.blocked,
             verified: contact.verified_at_entry.is_some(),
             changed_since_verified: contact.verified_at_entry.is_some_and(|at| at != entries),
             handle_moved: contact.rival.as_ref().is_some_and(|rival| !rival.declined),

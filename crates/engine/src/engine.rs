@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::command::{Command, ContactView, Refusal, Reply};
 use crate::connection::Link;
-use crate::contacts::Contact;
+use crate::contacts::{Contact, Derived};
 use crate::outbox::Outgoing;
 use crate::record::{
     self, Change, HeldRecord, IncarnationRecord, OwnRecord, ProgressRecord, RecordError, SeenRecord, Table, Text,
@@ -91,6 +91,8 @@ pub struct Engine {
     pub(crate) channels: BTreeMap<Commitment, Channel>,
     /// Derived when first needed; nothing in here is persisted.
     pub(crate) sessions: BTreeMap<Commitment, DirectSession>,
+    /// Of whose keys receiving sessions were derived.
+    pub(crate) derived: BTreeMap<AccountId, Derived>,
     /// The key that messages to a contact are sealed with now; derived when first needed.
     pub(crate) sending: BTreeMap<AccountId, Commitment>,
     pub(crate) outgoing: BTreeMap<u64, Outgoing>,
@@ -99,7 +101,8 @@ pub struct Engine {
     /// What has to be sent and is not on its way on this connection.
     pub(crate) unsent: BTreeSet<u64>,
     pub(crate) seen: BTreeMap<ContentId, SeenRecord>,
-    pub(crate) held: BTreeMap<Position, HeldRecord>,
+    /// In the order in which they came. Not by position: in a relay's restored store positions begin again (L11).
+    pub(crate) held: BTreeMap<u64, HeldRecord>,
     pub(crate) receipts: BTreeMap<(AccountId, ContentId), Status>,
     pub(crate) receipts_due: Option<Time>,
     pub(crate) link: Link,
@@ -315,6 +318,7 @@ impl Engine {
             hints: BTreeMap::new(),
             channels: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            derived: BTreeMap::new(),
             sending: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             by_envelope: BTreeMap::new(),
@@ -372,7 +376,7 @@ impl Engine {
             }
             Table::Outgoing => self.load_outgoing(number()?, Outgoing::load(record::decode(value)?)?),
             Table::Seen => drop(self.seen.insert(content_id(key)?, record::decode(value)?)),
-            Table::Held => drop(self.held.insert(Position(number()?), record::decode(value)?)),
+            Table::Held => drop(self.held.insert(number()?, record::decode(value)?)),
             Table::Receipt => {
                 let (from, id) = key.split_at_checked(32).ok_or(RecordError::Damaged)?;
                 let status = match record::decode(value)? {

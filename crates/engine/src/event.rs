@@ -84,6 +84,8 @@ pub enum QuarantineReason {
     Blocked = 8,
     /// A stranger who has too much waiting, or sent what only contacts may.
     NotAccepted = 9,
+    /// Authentic, but so far behind what came before that nothing tells whether it was shown already.
+    TooLate = 10,
 }
 
 /// Why logging in does not go on by itself.
@@ -175,6 +177,14 @@ pub enum Event {
     BadAnswer {
         /// Which account, where one is pinned.
         account: Option<AccountId>,
+    },
+    /// The relay names somebody by a handle that is pinned to another account, or is this account's own. They are shown
+    /// by their account; the relay is asked again about the pinned one.
+    HandleClaimed {
+        /// Which handle.
+        handle: Handle,
+        /// For whom the relay says it.
+        account: AccountId,
     },
     /// A contact who lets this side know is connected, or not any more. The relay says so; nothing proves it.
     Presence {

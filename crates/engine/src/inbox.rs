@@ -1,8 +1,9 @@
 //! The inbox: every envelope ends shown, duplicate, held or quarantined (L7), each moves the cursor, and after a
 //! rejection nothing else differs.
 
-use sealwire_keys::SafetyNumber;
-use sealwire_keys::{blob_hash, content_id, one_to_one};
+use std::collections::BTreeSet;
+
+use sealwire_keys::{SafetyNumber, blob_hash, content_id, one_to_one};
 use sealwire_session::ReplayWindow;
 use sealwire_session::direct::{Header, OpenError};
 use sealwire_wire::content::{Content, Part, Status};
@@ -54,6 +55,7 @@ impl Engine {
             return false;
         }
         self.link.nothing_delivered = false;
+        self.link.useful = true;
         self.link.delivered_upto = position;
         self.receive(turn, position, delivered.at, &delivered.entry);
         self.progress.cursor = position;
@@ -82,7 +84,6 @@ impl Engine {
         };
         if let Opening::NeedsSender = opening {
             self.hold(turn, position, at, header.sender, bytes);
-            self.ask_for_sender(turn, header.sender);
         }
     }
 
@@ -120,8 +121,7 @@ impl Engine {
         header: &Header,
         body: &[u8],
     ) -> Result<(), QuarantineReason> {
-        let standing = self.contacts.get(&account).map(|contact| contact.standing);
-        if standing == Some(Standing::Blocked) {
+        if self.contacts.get(&account).is_some_and(|contact| contact.blocked) {
             return Err(QuarantineReason::Blocked);
         }
         let session = self.sessions.get(&header.commitment).ok_or(QuarantineReason::OtherKey)?;
@@ -131,16 +131,15 @@ impl Engine {
             // The key that this device itself seals with, sent back to it (HR-06), or another account's.
             Some(_) => return Err(QuarantineReason::OtherKey),
         };
-        if window.is_too_old(header.counter) {
-            // A duplicate; nothing to show and nothing to say.
-            return Ok(());
-        }
         let opened = session.open(envelope, body).map_err(|error| match error {
             OpenError::Malformed => QuarantineReason::Malformed,
             OpenError::OtherKey => QuarantineReason::OtherKey,
             OpenError::Rejected => QuarantineReason::Rejected,
         })?;
         let content = Content::decode(&opened).map_err(|_| QuarantineReason::BadContent)?;
+        if window.is_too_old(header.counter) {
+            return self.take_late(account, &opened, content);
+        }
         if !window.is_new(header.counter) {
             return self.take_repeated(turn, account, at, header, &opened, content);
         }
@@ -173,6 +172,16 @@ impl Engine {
         }
     }
 
+    /// Authentic, and too far behind the newest counter to tell a replay by it. Whether it was shown, its content id
+    /// tells while that is remembered; else it is not shown, and the person is told.
+    fn take_late(&self, account: AccountId, bytes: &[u8], content: Content) -> Result<(), QuarantineReason> {
+        let is_seen = || self.seen.contains_key(&content_id(one_to_one(self.log.id(), account), account, bytes));
+        match content.part {
+            Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } if !is_seen() => Err(QuarantineReason::TooLate),
+            _ => Ok(()),
+        }
+    }
+
     fn mark_seen(&mut self, turn: &mut Turn<'_>, account: AccountId, header: &Header, mut window: ReplayWindow) {
         window.mark(header.counter);
         let channel = Channel::Receiving { account, window };
@@ -190,29 +199,23 @@ impl Engine {
         content: Content,
     ) -> Result<(), QuarantineReason> {
         let Some(contact) = self.contacts.get_mut(&account) else { return Err(QuarantineReason::UnknownSender) };
-        let accepted = contact.standing == Standing::Accepted;
         match &content.part {
             Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
                 let id = content_id(one_to_one(self.log.id(), account), account, bytes);
                 return self.take_message(turn, account, at, header, id, bytes, content);
             }
-            // A stranger's token is kept with the request, and not shown to the relay before it is accepted.
-            Part::Presence(_) if contact.waiting > 0 => {}
-            _ if !accepted => return Err(QuarantineReason::NotAccepted),
-            _ => {}
-        }
-        match &content.part {
-            Part::Status(statuses) => {
+            Part::Status(statuses) if contact.is_accepted() => {
                 for (id, status) in statuses.clone() {
                     self.receipt(turn, account, id, status);
                 }
             }
-            Part::Presence(token) => {
+            // A stranger's token is kept with the request, and not shown to the relay before it is accepted.
+            Part::Presence(token) if contact.is_accepted() || contact.waiting > 0 => {
                 contact.token = *token;
                 self.save_contact(turn, account);
                 self.watch(turn);
             }
-            Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {}
+            Part::Status(_) | Part::Presence(_) => return Err(QuarantineReason::NotAccepted),
         }
         Ok(())
     }
@@ -262,7 +265,7 @@ impl Engine {
         let number = self.take_number(turn);
         let record = MessageRecord { incoming: 1, id: Some(id), at, content: bytes.into() };
         turn.put(Table::Message, record::message_key(from, number), record::encode(&record));
-        let handle = self.contacts.get(&from).and_then(|contact| contact.handle.clone());
+        let handle = self.handle_of(from);
         let unshown = UnshownRecord {
             from,
             handle: handle.as_ref().map(|handle| Text::new(&handle.to_string())),
@@ -283,47 +286,55 @@ impl Engine {
     // Held: what an envelope needs is not there yet.
 
     fn hold(&mut self, turn: &mut Turn<'_>, position: Position, at: Time, hint: DeviceHint, bytes: &[u8]) {
-        let held = HeldRecord { hint, at, entry: bytes.into() };
-        turn.put(Table::Held, position.0.to_be_bytes(), record::encode(&held));
-        self.held.insert(position, held);
+        let number = self.held.last_key_value().map_or(0, |(last, _)| last + 1);
+        let held = HeldRecord { position, hint, at, entry: bytes.into() };
+        turn.put(Table::Held, number.to_be_bytes(), record::encode(&held));
+        self.held.insert(number, held);
     }
 
-    /// After a connection: asks for the senders of what was held before.
+    /// Asks for the senders of what is held, the oldest first, as far as there is room.
     pub(crate) fn ask_for_held(&mut self, turn: &mut Turn<'_>) {
-        let hints: std::collections::BTreeSet<_> = self.held.values().map(|held| held.hint).collect();
-        hints.into_iter().for_each(|hint| self.ask_for_sender(turn, hint));
+        if self.held.is_empty() || !self.link.has_room_to_ask_for_sender() {
+            return;
+        }
+        let mut asked: BTreeSet<_> = BTreeSet::new();
+        let hints: Vec<_> = self.held.values().map(|held| held.hint).filter(|hint| asked.insert(*hint)).collect();
+        for hint in hints {
+            if !self.link.has_room_to_ask_for_sender() {
+                break;
+            }
+            self.ask_for_sender(turn, hint);
+        }
     }
 
-    fn take_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint) -> Vec<(Position, HeldRecord)> {
-        let positions: Vec<_> =
-            self.held.iter().filter(|(_, held)| held.hint == hint).map(|(position, _)| *position).collect();
-        let taken = positions.into_iter().filter_map(|position| Some((position, self.held.remove(&position)?)));
-        let taken: Vec<_> = taken.collect();
-        taken.iter().for_each(|(position, _)| turn.delete(Table::Held, position.0.to_be_bytes()));
-        if self.link.overflowed && self.held.len() < HELD_MAX {
-            // What did not fit was not acknowledged; a new connection brings it again.
+    fn take_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint) -> Vec<HeldRecord> {
+        let taken: Vec<_> = self.held.extract_if(.., |_, held| held.hint == hint).collect();
+        taken.iter().for_each(|(number, _)| turn.delete(Table::Held, number.to_be_bytes()));
+        if self.link.overflowed && self.held.len() <= HELD_MAX / 2 {
+            // What did not fit was not acknowledged; a new connection brings it again. Not for every place that is free:
+            // that would be a connection for each envelope of a flood.
             self.hang_up(turn);
         }
-        taken
+        taken.into_iter().map(|(_, held)| held).collect()
     }
 
     /// The sender is known now: opens what was held, in order. Whether anything of it was authentic.
     pub(crate) fn open_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint, account: AccountId) -> bool {
         let mut opened = false;
-        for (position, held) in self.take_held(turn, hint) {
+        for held in self.take_held(turn, hint) {
             let bytes = held.entry.as_slice();
             let Ok(Entry { envelope, body: Body::Inline(body), .. }) = Entry::decode(bytes) else { continue };
             let Ok(header) = Header::parse(&body) else { continue };
-            self.open(turn, account, position, held.at, envelope, &header, bytes, &body, true);
+            self.open(turn, account, held.position, held.at, envelope, &header, bytes, &body, true);
             opened |= self.channels.contains_key(&header.commitment);
         }
         opened
     }
 
     pub(crate) fn reject_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint, reason: QuarantineReason) {
-        for (position, held) in self.take_held(turn, hint) {
+        for held in self.take_held(turn, hint) {
             let envelope = Entry::decode(held.entry.as_slice()).ok().map(|entry| entry.envelope);
-            self.quarantine(turn, position, envelope, reason, held.entry.as_slice());
+            self.quarantine(turn, held.position, envelope, reason, held.entry.as_slice());
         }
     }
 

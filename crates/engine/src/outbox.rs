@@ -16,7 +16,6 @@ use sealwire_wire::{AccountId, Code, ContentId, EnvelopeId, InboxAddress, LogId,
 
 use crate::command::{Refusal, Reply, To};
 use crate::connection::is_due;
-use crate::contacts::Standing;
 use crate::engine::{Channel, Engine};
 use crate::event::{Event, MessageState, UnsentReason};
 use crate::record::{
@@ -156,7 +155,7 @@ impl Engine {
         if padded_length(content.len()) > MESSAGE_MAX {
             return Err(Refusal::TooLarge(content.len()));
         }
-        if self.unsent.len() + self.link.in_flight.len() >= OUTBOX_MAX {
+        if self.outbox_is_full() {
             return Err(Refusal::OutboxFull);
         }
         let number = self.enqueue(turn, to, handle, true, content);
@@ -164,6 +163,12 @@ impl Engine {
             self.add_to_history(turn, account, number);
         }
         Ok(Reply::Queued(number))
+    }
+
+    /// Receipts and the like do not count: whoever cannot send them must still be able to write.
+    fn outbox_is_full(&self) -> bool {
+        let waits = |outgoing: &&Outgoing| outgoing.message && outgoing.waits_for_relay();
+        self.outgoing.len() >= OUTBOX_MAX && self.outgoing.values().filter(waits).count() >= OUTBOX_MAX
     }
 
     fn resolve_recipient(&self, to: To) -> Result<(Option<AccountId>, Option<Handle>), Refusal> {
@@ -179,13 +184,13 @@ impl Engine {
             },
         };
         let contact = self.contacts.get(&account).ok_or(Refusal::UnknownContact)?;
-        if contact.standing == Standing::Blocked {
+        if contact.blocked {
             return Err(Refusal::Blocked);
         }
         if contact.log.is_retired() {
             return Err(Refusal::ContactRetired);
         }
-        match handle.or_else(|| contact.handle.clone()) {
+        match handle.or_else(|| self.handle_of(account)) {
             Some(handle) if contact.waits_for_decision() => Err(Refusal::IdentityChanged(handle)),
             _ => Ok((Some(account), None)),
         }
@@ -298,8 +303,14 @@ impl Engine {
 
     // Out of the outbox.
 
-    /// Sends what can be sent now, in order.
+    /// Sends what can be sent now, in order; then looks up whoever else is to be looked up, as far as there is room.
     pub(crate) fn pump(&mut self, turn: &mut Turn<'_>) {
+        self.pump_outbox(turn);
+        self.ask_for_held(turn);
+        self.refresh_waiting(turn);
+    }
+
+    fn pump_outbox(&mut self, turn: &mut Turn<'_>) {
         if !self.link.is_active() || self.link.paused_until.is_some() {
             return;
         }
@@ -318,17 +329,20 @@ impl Engine {
             return self.send_sealed(turn, number);
         }
         let Some(account) = outgoing.to else {
-            if let Some(handle) = outgoing.handle.clone() {
+            if let Some(handle) = outgoing.handle.clone().filter(|_| self.link.has_room_to_ask()) {
                 self.ask_for_handle(turn, handle, Vec::new());
             }
             return;
         };
         let Some(contact) = self.contacts.get(&account) else { return };
-        if contact.standing == Standing::Blocked || contact.waits_for_decision() {
+        if contact.blocked || contact.waits_for_decision() {
             return;
         }
         if !self.link.refreshed.contains(&account) {
-            return self.refresh(turn, account);
+            if self.link.has_room_to_ask() && !self.link.unanswered.contains(&account) {
+                self.refresh(turn, account);
+            }
+            return;
         }
         if contact.log.is_retired() {
             return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Retired));
@@ -383,6 +397,7 @@ impl Engine {
 
     pub(crate) fn accepted(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId) {
         self.link.in_flight.remove(&envelope);
+        self.link.useful = true;
         let Some(&number) = self.by_envelope.get(&envelope) else { return };
         let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.waits_for_relay()) else {
             return;
@@ -500,11 +515,11 @@ impl Engine {
         }
     }
 
-    /// On each connection, and now and then: whether those who have not confirmed a message still have the key that it was sealed to.
-    pub(crate) fn refresh_undelivered(&mut self, turn: &mut Turn<'_>) {
+    /// On each connection, and now and then: whether those who have not confirmed a message still have the key that it
+    /// was sealed to.
+    pub(crate) fn refresh_undelivered(&mut self) {
         let waiting = |outgoing: &Outgoing| (outgoing.state == MessageState::Accepted).then_some(outgoing.to).flatten();
-        let accounts: std::collections::BTreeSet<_> = self.outgoing.values().filter_map(waiting).collect();
-        accounts.into_iter().for_each(|account| self.refresh(turn, account));
+        self.link.to_refresh.extend(self.outgoing.values().filter_map(waiting));
     }
 
     /// L11: what a restored relay may have lost goes again, the same bytes.
@@ -572,9 +587,11 @@ impl Engine {
             return;
         }
         self.receipts_due = None;
-        let is_accepted =
-            |account: &AccountId| self.contacts.get(account).is_some_and(|c| c.standing == Standing::Accepted);
-        let due: Vec<_> = self.receipts.iter().filter(|((to, _), _)| is_accepted(to)).map(|(k, s)| (*k, *s)).collect();
+        // What cannot go now stays owed, instead of filling the outbox.
+        let may_have = |account: &AccountId| {
+            self.contacts.get(account).is_some_and(|contact| contact.is_accepted() && !contact.waits_for_decision())
+        };
+        let due: Vec<_> = self.receipts.iter().filter(|((to, _), _)| may_have(to)).map(|(k, s)| (*k, *s)).collect();
         for of_one in due.chunk_by(|((a, _), _), ((b, _), _)| a == b) {
             for marks in of_one.chunks(RECEIPT_IDS_MAX) {
                 let statuses = marks.iter().map(|((_, id), status)| (*id, *status)).collect();
@@ -587,8 +604,8 @@ impl Engine {
         }
     }
 
-    /// What a stranger sent before they were accepted is confirmed now.
-    pub(crate) fn receipts_for_accepted(&mut self, turn: &mut Turn<'_>, account: AccountId) {
+    /// What somebody sent before the person had decided about them is confirmed now.
+    pub(crate) fn send_owed_receipts(&mut self, turn: &mut Turn<'_>, account: AccountId) {
         if self.receipts.keys().any(|(to, _)| *to == account) {
             self.receipts_due = Some(turn.now);
         }

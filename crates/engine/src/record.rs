@@ -263,6 +263,7 @@ pub(crate) struct SealedRecord {
 /// An envelope that waits for a look-up.
 #[derive(Clone, TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct HeldRecord {
+    pub(crate) position: Position,
     pub(crate) hint: DeviceHint,
     pub(crate) at: Time,
     pub(crate) entry: TlsByteVecU24,
@@ -402,7 +403,7 @@ impl StoredQuarantine {
 
 impl QuarantineReason {
     /// Every reason.
-    pub const ALL: [QuarantineReason; 9] = [
+    pub const ALL: [QuarantineReason; 10] = [
         QuarantineReason::Malformed,
         QuarantineReason::Unsupported,
         QuarantineReason::UnknownSender,
@@ -412,6 +413,7 @@ impl QuarantineReason {
         QuarantineReason::BadContent,
         QuarantineReason::Blocked,
         QuarantineReason::NotAccepted,
+        QuarantineReason::TooLate,
     ];
 }
 

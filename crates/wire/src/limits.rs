@@ -52,6 +52,12 @@ pub const UNACKNOWLEDGED_MAX: usize = 256;
 pub const DELIVER_BYTES_MAX: usize = 200 * 1024;
 /// Look-ups per device and minute (K1): handles are public to signed-in devices, but not to crawlers.
 pub const LOOKUPS_PER_MINUTE: u32 = 120;
+/// Look-ups of a client that wait for an answer at once: half of what a relay takes.
+pub const LOOKUPS_IN_FLIGHT_MAX: usize = 32;
+/// Of these, look-ups of unknown senders: whoever floods an inbox with made-up senders does not hold up the rest.
+pub const SENDER_LOOKUPS_IN_FLIGHT_MAX: usize = 16;
+/// Replaced direct-mode keys of a contact that still open what they sealed: the newest ones.
+pub const SUPERSEDED_KEYS_MAX: usize = 16;
 /// Presence tokens that one connection may watch.
 pub const WATCHED_TOKENS_MAX: usize = 1_024;
 /// Conversation logs that one connection may have attached.

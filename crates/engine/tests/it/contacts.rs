@@ -1,7 +1,8 @@
 //! Who somebody is: pinned accounts, verified contacts, handles that move.
 
 use sealwire_engine::*;
-use sealwire_wire::frame::FromRelay;
+use sealwire_wire::Code;
+use sealwire_wire::frame::{Failed, FromRelay, ToRelay};
 
 use crate::world::World;
 
@@ -175,5 +176,129 @@ fn another_relay_gets_no_log_in() {
         world.reconnect(0);
         assert!(world.people[0].saw(|event| matches!(event, Event::LogIn(_))));
         assert!(!world.people[0].sent.iter().any(|frame| matches!(frame, sealwire_wire::frame::ToRelay::LogIn { .. })));
+    }
+}
+
+/// HR-03: a relay that calls carol alice: carol is shown by her account, bob is told, and whom bob knows as alice stays
+/// alice. The same for bob's own handle.
+#[test]
+fn nobody_is_shown_by_anothers_handle() {
+    for claimed in ["alice", "bob"] {
+        let mut world = World::of(&["alice", "bob", "carol"]);
+        world.befriend(0, 1);
+        let (alice, carol) = (world.account(0), world.account(2));
+        world.people[1].hand = Box::new(move |frame| match frame {
+            FromRelay::Found { request, handle, entries, devices } if handle == "carol" => {
+                vec![FromRelay::Found { request, handle: claimed.into(), entries, devices }]
+            }
+            other => vec![other],
+        });
+        world.write(2, 1, "it is me, send the money");
+        let request = world.people[1].events.iter().find_map(|event| match event {
+            Event::Request(request) => Some(request.message.clone()),
+            _ => None,
+        });
+        let request = request.expect("a stranger wrote");
+        assert_eq!((request.from, request.handle), (carol, None), "{claimed}");
+        assert_eq!(world.contact(1, 2).handle, None);
+        let told = |event: &Event| matches!(event, Event::HandleClaimed { account, .. } if *account == carol);
+        assert!(world.people[1].saw(told));
+        // Accepting her does not give her the handle, nor does the record of the request.
+        world.command(1, Command::Accept(carol)).unwrap();
+        let disk = world.people[1].disk.clone();
+        world.restart_with(1, disk);
+        world.write(1, 0, "to alice");
+        world.pass(5_000);
+        assert_eq!((world.contact(1, 2).handle, world.contact(1, 0).account), (None, alice));
+        assert_eq!(world.shown(0), ["hello to you", "to alice"]);
+        assert!(world.shown(2).is_empty());
+    }
+}
+
+/// HR-01: once the person has adopted a handle's new account, the old one is not shown by it any more.
+#[test]
+fn an_adopted_handle_leaves_its_old_account() {
+    let mut world = World::of(&["alice", "bob", "mallory"]);
+    world.befriend(0, 1);
+    let bob = world.account(1);
+    world.command(0, Command::SetVerified(bob, true)).unwrap();
+    answer_with_mallory(&mut world, 2);
+    world.cut(0);
+    world.write(0, 1, "for whoever has the handle");
+    world.pass(5_000);
+    let handle = world.people[1].handle.clone();
+    world.command(0, Command::Decide { handle: handle.clone(), adopt: true }).unwrap();
+    assert_eq!((world.contact(0, 1).handle, world.contact(0, 2).handle), (None, Some(handle)));
+}
+
+/// A block that is taken back leaves what was before it: who was a stranger still has to be accepted, and whoever was not
+/// blocked is not accepted by unblocking.
+#[test]
+fn unblocking_accepts_nobody() {
+    let mut world = World::of(&["alice", "bob"]);
+    world.write(0, 1, "hello");
+    let alice = world.account(0);
+    world.command(1, Command::Unblock(alice)).unwrap();
+    assert!(!world.contact(1, 0).accepted);
+    world.command(1, Command::Block(alice)).unwrap();
+    let disk = world.people[1].disk.clone();
+    world.restart_with(1, disk);
+    assert!(world.contact(1, 0).blocked);
+    world.command(1, Command::Unblock(alice)).unwrap();
+    assert!(!world.contact(1, 0).accepted && !world.contact(1, 0).blocked);
+    world.pass(30_000);
+    assert!(world.people[1].appends().is_empty(), "a stranger learns nothing");
+}
+
+/// HR-01, C12: receipts that cannot go because the person has to decide first stay owed, and do not fill the outbox.
+#[test]
+fn receipts_wait_for_the_decision_too() {
+    let mut world = World::of(&["alice", "bob", "mallory"]);
+    world.befriend(0, 1);
+    let bob = world.account(1);
+    world.command(0, Command::SetVerified(bob, true)).unwrap();
+    answer_with_mallory(&mut world, 2);
+    world.cut(0);
+    world.write(0, 1, "asks who has the handle");
+    world.pass(5_000);
+    let queued = |world: &World| world.people[0].disk.keys().filter(|(table, _)| *table == Table::Outgoing).count();
+    let before = queued(&world);
+    let numbers: Vec<u64> = (0..20).map(|n| world.write(1, 0, &n.to_string())).collect();
+    world.pass(30_000);
+    assert_eq!(queued(&world), before);
+    let handle = world.people[1].handle.clone();
+    world.command(0, Command::Decide { handle, adopt: false }).unwrap();
+    world.pass(30_000);
+    assert_eq!(world.state(1, numbers[19]), Some(MessageState::Delivered));
+}
+
+/// An answer about a contact that is worth nothing is not asked for again at once, and neither is one that was refused.
+#[test]
+fn a_useless_answer_is_not_asked_for_again_at_once() {
+    for refuse in [false, true] {
+        let mut world = World::of(&["alice", "bob"]);
+        world.befriend(0, 1);
+        world.people[0].hand = Box::new(move |frame| match frame {
+            FromRelay::Found { request, .. } if refuse => vec![FromRelay::Failed(Failed {
+                code: Code::TooLarge,
+                request,
+                envelope: None,
+                retry_after_ms: 0,
+                text: String::new(),
+            })],
+            FromRelay::Found { request, handle, devices, .. } => {
+                vec![FromRelay::Found { request, handle, entries: vec![], devices }]
+            }
+            other => vec![other],
+        });
+        world.cut(0);
+        world.people[0].sent.clear();
+        world.write(0, 1, "waits");
+        world.pass(20_000);
+        let asked = world.people[0].sent.iter().filter(|frame| matches!(frame, ToRelay::Lookup { .. })).count();
+        assert!((1..=20).contains(&asked), "{asked}");
+        world.people[0].hand = Box::new(|frame| vec![frame]);
+        world.pass(400_000);
+        assert_eq!(world.shown(1), ["hello", "waits"], "asked again later, without a new connection");
     }
 }

@@ -143,6 +143,16 @@ impl World {
         self.settle();
     }
 
+    /// The relay is another process from now on, and says that its store is another one (L11).
+    pub(crate) fn renew_relay(&mut self, instance: InstanceId) {
+        self.store.renew_instance(instance);
+        let relay = Relay::new("relay", SigningKey::from_bytes(&[9; 32]), instance, Registration::Open);
+        self.relay = Arc::new(relay);
+        for person in 0..self.people.len() {
+            self.cut(person);
+        }
+    }
+
     /// Cuts and connects again.
     pub(crate) fn reconnect(&mut self, person: usize) {
         self.cut(person);
