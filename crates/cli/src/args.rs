@@ -140,6 +140,10 @@ pub(crate) struct Init {
     /// A PEM file with the certificate of a relay that made its own; copied into the home.
     #[arg(long, value_name = "FILE")]
     pub(crate) relay_cert: Option<PathBuf>,
+    /// A proxy in front of the relay ends TLS, so that log-ins cannot be bound to the connection. Only where the operator
+    /// says so.
+    #[arg(long)]
+    pub(crate) behind_proxy: bool,
     /// The relay's key, where the operator said it; else the first one seen is pinned.
     #[arg(long, value_name = "HEX", value_parser = key)]
     pub(crate) relay_key: Option<[u8; 32]>,

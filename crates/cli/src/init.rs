@@ -74,7 +74,8 @@ async fn create(
 ) -> Result<(Client, Events), Failure> {
     let unlock =
         if options.passphrase { Unlock::Passphrase(ask::new_passphrase()?) } else { Unlock::KeyFile(home.join(KEY)) };
-    let mut account = Account::new(&handle.to_string(), &relay.to_string())?.invite(invite);
+    let mut account =
+        Account::new(&handle.to_string(), &relay.to_string())?.invite(invite).relay_behind_proxy(options.behind_proxy);
     if let Some(key) = options.relay_key {
         account = account.relay_key(key);
     }
@@ -87,7 +88,7 @@ async fn create(
     Ok(Client::create(home, unlock, account).await?)
 }
 
-/// The account was made before and is not registered: the relay was out of reach, or refused the handle.
+/// The account was made before: the relay was out of reach, or refused the handle; or it is reached otherwise now.
 async fn again(
     home: &Path,
     options: &Init,
@@ -100,8 +101,16 @@ async fn again(
         let store = ClientStore::open(home, &unlock).map_err(Error::Store)?;
         store.set_setting("relay-certificate", &certificate.to_string_lossy()).map_err(Error::Store)?;
     }
+    if options.behind_proxy {
+        let store = ClientStore::open(home, &unlock).map_err(Error::Store)?;
+        store.set_setting("relay-behind-proxy", "yes").map_err(Error::Store)?;
+    }
     let (client, events) = Client::open_at(home, unlock, options.relay.is_some().then_some(relay)).await?;
     let profile = client.profile().await?;
+    let reached_otherwise = options.relay.is_some() || options.relay_cert.is_some() || options.behind_proxy;
+    if profile.registered && reached_otherwise && profile.handle == *handle {
+        return Ok((client, events));
+    }
     if profile.registered {
         client.close().await;
         let words = format!(
@@ -144,7 +153,8 @@ async fn registered(client: &Client, mut events: Events, patience: Duration) -> 
     let mut names = Names::of(client.clone());
     let waiting = async {
         while let Some(event) = events.next().await {
-            if matches!(event, Event::Registered { .. }) {
+            // An account that was registered before is only connected.
+            if matches!(event, Event::Registered { .. } | Event::Connected) {
                 return Ok(());
             }
             if let Some(notice) = notice(&event, &mut names).await

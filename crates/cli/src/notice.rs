@@ -156,6 +156,9 @@ fn log_in(problem: &LogInProblem) -> String {
         }
         LogInProblem::RelayKeyChanged => "the relay's key is not the one that was pinned: either its operator made a new one, or this is another relay. Ask the operator; if it is right, `sealwire trust-relay`".into(),
         LogInProblem::Unsuitable => "this relay does not serve inboxes for this account, or speaks another protocol; ask its operator which version it runs".into(),
+        LogInProblem::Refused(code @ Code::BadSignature, text) => {
+            format!("the relay refused the log-in: {} ({}); where a proxy in front of it ends TLS, its operator says so: repeat `sealwire init` with --behind-proxy", terminal::line(text), code.name())
+        }
         LogInProblem::Refused(code, text) => {
             format!("the relay refused the log-in: {} ({}); `sealwire doctor` checks what it can", terminal::line(text), code.name())
         }

@@ -24,6 +24,10 @@ const REQUESTS: usize = 256;
 /// Events that may wait for the application; messages beyond wait in the store.
 const EVENTS: usize = 1_024;
 
+/// The setting that says whether a proxy ends TLS in front of the relay, and its value if so.
+const BEHIND_PROXY: &str = "relay-behind-proxy";
+const YES: &str = "yes";
+
 /// What an account is made with.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -32,6 +36,7 @@ pub struct Account {
     relay_key: Option<[u8; 32]>,
     invite: String,
     root: Option<PathBuf>,
+    behind_proxy: bool,
     receipt_delay_ms: u64,
 }
 
@@ -47,6 +52,7 @@ impl Account {
             relay_key: None,
             invite: String::new(),
             root: None,
+            behind_proxy: false,
             receipt_delay_ms: RECEIPT_DELAY_MS,
         })
     }
@@ -69,6 +75,13 @@ impl Account {
     #[must_use]
     pub fn relay_certificate(mut self, pem: PathBuf) -> Account {
         self.root = Some(pem);
+        self
+    }
+
+    /// Says that a proxy in front of the relay ends TLS: see [`RelayAddress::behind_proxy`].
+    #[must_use]
+    pub fn relay_behind_proxy(mut self, yes: bool) -> Account {
+        self.behind_proxy = yes;
         self
     }
 
@@ -145,6 +158,9 @@ impl Client {
             if let Some(root) = &account.root {
                 store.set_setting("relay-certificate", &root.to_string_lossy())?;
             }
+            if account.behind_proxy {
+                store.set_setting(BEHIND_PROXY, YES)?;
+            }
             let settings = Settings {
                 handle: account.handle,
                 invite: account.invite,
@@ -153,7 +169,7 @@ impl Client {
             };
             let (engine, step) = Engine::create(settings, now(), &mut UnwrapErr(SysRng));
             store.commit(&step.changes)?;
-            Ok((engine, store, account.relay.with_root(account.root)))
+            Ok((engine, store, account.relay.with_root(account.root).behind_proxy(account.behind_proxy)))
         })
         .await?;
         Ok(Client::start(engine, store, relay))
@@ -185,7 +201,8 @@ impl Client {
             }
             let address = store.setting("relay")?.ok_or(StoreError::Damaged("it names no relay"))?;
             let root = store.setting("relay-certificate")?.map(PathBuf::from);
-            Ok((engine, store, RelayAddress::parse(&address)?.with_root(root)))
+            let behind_proxy = store.setting(BEHIND_PROXY)?.is_some_and(|said| said == YES);
+            Ok((engine, store, RelayAddress::parse(&address)?.with_root(root).behind_proxy(behind_proxy)))
         })
         .await?;
         Ok(Client::start(engine, store, relay))
@@ -365,14 +382,17 @@ impl Client {
 
 impl Events {
     /// The next event; `None` after the client was closed. A message counts as processed when the next event is asked
-    /// for: an application that ends before that gets it again.
+    /// for: an application that ends before that gets it again. Nothing is lost if this is dropped before it is ready, as
+    /// in a `select!`.
     pub async fn next(&mut self) -> Option<Event> {
-        if let Some(number) = self.taken.take()
+        if let Some(number) = self.taken
             && let Some(requests) = self.requests.upgrade()
         {
             // A closed client tells it again at the next start.
             let _ = requests.send(Request::Shown(number)).await;
         }
+        // Not before: whoever stops waiting above asks again, and it counts then.
+        self.taken = None;
         let event = self.events.recv().await?;
         self.taken = match &event {
             Event::Message(message) => Some(message.number),

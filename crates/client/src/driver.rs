@@ -2,7 +2,7 @@
 //! then performs its outputs. If the commit fails, the engine is dropped and loaded again.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
@@ -67,7 +67,12 @@ pub(crate) struct Driver {
     /// Whether messages wait in the store because the application did not take its events.
     behind: bool,
     rng: UnwrapErr<SysRng>,
+    ticked: Instant,
+    /// Requests that came while the store failed.
+    aside: Vec<Request>,
     closing: Option<oneshot::Sender<()>>,
+    /// Whether nobody asks for anything any more.
+    over: bool,
 }
 
 /// Loads an engine from a store.
@@ -101,7 +106,10 @@ impl Driver {
             // What the application had not processed when it ended comes first.
             behind: true,
             rng: UnwrapErr(SysRng),
+            ticked: Instant::now(),
+            aside: Vec::new(),
             closing: None,
+            over: false,
         }
     }
 
@@ -111,8 +119,11 @@ impl Driver {
         let mut step = self.engine.handle(Input::Tick, now(), &mut self.rng);
         loop {
             self.perform_all(step).await;
-            if self.closing.is_some() {
+            if self.closing.is_some() || self.over {
                 break;
+            }
+            if self.behind && self.channels.events.capacity() > 0 {
+                self.catch_up();
             }
             let Some(next) = self.next_step().await else { break };
             step = next;
@@ -129,24 +140,31 @@ impl Driver {
         let wake = self.engine.next_wake().map_or(TICK, |at| Duration::from_millis(at.since(now())).min(TICK));
         let wait = if self.behind { wake.min(CATCH_UP) } else { wake };
         let mut step = Step::default();
+        if !self.aside.is_empty() {
+            std::mem::take(&mut self.aside).into_iter().for_each(|request| self.request(request, &mut step));
+            return Some(step);
+        }
         tokio::select! {
             // What the relay says comes first: it can only make the rest easier.
             biased;
             Some(event) = self.socket_events.1.recv() => self.socket_event(event, &mut step),
             request = self.channels.requests.recv() => self.request(request?, &mut step),
-            () = tokio::time::sleep(wait) => {
-                self.catch_up();
-                self.input(Input::Tick, &mut step);
-            }
+            () = tokio::time::sleep(wait) => {}
         }
+        // In turns: neither a relay that talks all the time nor an application that asks all the time keeps the other waiting.
         for _ in 1..BATCH {
-            if let Ok(event) = self.socket_events.1.try_recv() {
-                self.socket_event(event, &mut step);
-            } else if let Ok(request) = self.channels.requests.try_recv() {
-                self.request(request, &mut step);
-            } else {
+            let request = self.channels.requests.try_recv().ok();
+            let event = self.socket_events.1.try_recv().ok();
+            if request.is_none() && event.is_none() {
                 break;
             }
+            request.into_iter().for_each(|request| self.request(request, &mut step));
+            event.into_iter().for_each(|event| self.socket_event(event, &mut step));
+        }
+        let is_due = self.engine.next_wake().is_some_and(|at| at <= now());
+        if is_due || self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            self.input(Input::Tick, &mut step);
         }
         Some(step)
     }
@@ -214,12 +232,25 @@ impl Driver {
             let _ = reply.send(Err(Error::NotSaved(text.clone())));
         }
         // What is in memory is not what is stored: go on only with what is.
+        let mut retry = Instant::now() + STORE_RETRY;
         loop {
-            tokio::time::sleep(STORE_RETRY).await;
-            match load(&self.store) {
-                Ok(engine) => break self.engine = engine,
-                Err(_) if self.channels.requests.is_closed() => break,
-                Err(_) => {}
+            tokio::select! {
+                () = tokio::time::sleep_until(retry.into()) => {
+                    if let Ok(engine) = load(&self.store) {
+                        return self.engine = engine;
+                    }
+                    for request in self.aside.drain(..) {
+                        if let Request::Command(_, reply) = request {
+                            let _ = reply.send(Err(Error::NotSaved(text.clone())));
+                        }
+                    }
+                    retry = Instant::now() + STORE_RETRY;
+                }
+                request = self.channels.requests.recv() => match request {
+                    None => return self.over = true,
+                    Some(Request::Close(reply)) => return self.closing = Some(reply),
+                    Some(other) => self.aside.push(other),
+                },
             }
         }
     }

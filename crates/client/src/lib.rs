@@ -34,6 +34,6 @@ pub use sealwire_engine::{
 pub use sealwire_keys::SafetyNumber;
 pub use sealwire_wire::content::{Content, Part};
 pub use sealwire_wire::handle::Handle;
-pub use sealwire_wire::{AccountId, ContentId};
+pub use sealwire_wire::{AccountId, Code, ContentId, Time};
 pub use socket::{AddressError, RelayAddress};
 pub use store::{ClientStore, StoreError, Unlock};

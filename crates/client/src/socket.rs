@@ -21,6 +21,7 @@ use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 pub struct RelayAddress {
     uri: Uri,
     extra_root: Option<PathBuf>,
+    behind_proxy: bool,
 }
 
 /// Why an address is not one.
@@ -53,13 +54,25 @@ impl RelayAddress {
         let path = if matches!(uri.path(), "" | "/") { PATH } else { uri.path() };
         let mut parts = uri.clone().into_parts();
         parts.path_and_query = Some(path.parse().map_err(|_| AddressError::Shape)?);
-        Ok(RelayAddress { uri: Uri::from_parts(parts).map_err(|_| AddressError::Shape)?, extra_root: None })
+        Ok(RelayAddress {
+            uri: Uri::from_parts(parts).map_err(|_| AddressError::Shape)?,
+            extra_root: None,
+            behind_proxy: false,
+        })
     }
 
     /// Also trusts the certificates in a PEM file: for a relay with a certificate of its own making.
     #[must_use]
     pub fn with_root(mut self, pem: Option<PathBuf>) -> RelayAddress {
         self.extra_root = pem;
+        self
+    }
+
+    /// Says that a proxy in front of the relay ends TLS, so that log-ins are not bound to the connection (N1): the relay
+    /// could not compare. For the person to say, never for the relay: whoever stands in between would say it, too.
+    #[must_use]
+    pub fn behind_proxy(mut self, yes: bool) -> RelayAddress {
+        self.behind_proxy = yes;
         self
     }
 
@@ -156,7 +169,7 @@ async fn open(address: &RelayAddress) -> Result<Opened, String> {
             .1
             .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(&[]))
             .map_err(|error| format!("TLS: {error}"))?;
-        (Box::new(tls), Some(binding))
+        (Box::new(tls), (!address.behind_proxy).then_some(binding))
     } else {
         (Box::new(tcp), None)
     };

@@ -59,6 +59,9 @@ pub enum StoreError {
     /// The key file is not the one, or is gone.
     #[error("the key file {0} does not open this account; nothing was changed")]
     WrongKeyFile(PathBuf),
+    /// Others can read the key file.
+    #[error("others can read the key file {0}, so it protects nothing: `chmod 600` it, and look who may have read it")]
+    OpenKeyFile(PathBuf),
     /// The store was made with the other kind of lock.
     #[error("this account is locked with {0}")]
     OtherLock(&'static str),
@@ -411,11 +414,31 @@ fn outer_key(unlock: &Unlock, salt: &[u8], may_make: bool) -> Result<Aes256Gcm, 
 
 fn read_key_file(path: &Path, may_make: bool, key: &mut [u8; 32]) -> Result<(), StoreError> {
     if may_make && !path.exists() {
-        make_private(path)?.write_all(&*Zeroizing::new(random::<32>()))?;
+        let mut file = make_private(path)?;
+        file.write_all(&*Zeroizing::new(random::<32>()))?;
+        // Durable before anything is sealed under it: a store without its key is lost.
+        file.sync_all()?;
+        sync_folder_of(path)?;
     }
     let wrong = |_| StoreError::WrongKeyFile(path.to_owned());
     let mut file = File::open(path).map_err(wrong)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            return Err(StoreError::OpenKeyFile(path.to_owned()));
+        }
+    }
     file.read_exact(key).map_err(wrong)
+}
+
+/// Makes a new file's name durable, where a folder can be synced.
+fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
+    if cfg!(unix) {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn random<const N: usize>() -> [u8; N] {
@@ -583,5 +606,20 @@ mod tests {
                 assert!(!bytes.windows(word.len()).any(|window| window == word));
             }
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let unlock = key_file(folder.path());
+        drop(ClientStore::create(folder.path(), &unlock).unwrap());
+        let path = folder.path().join("key");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::OpenKeyFile(_))));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(ClientStore::open(folder.path(), &unlock).is_ok());
     }
 }

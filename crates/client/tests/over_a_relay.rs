@@ -2,9 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sealwire_client::{Account, Client, Event, Events, Handle, MessageState, Part, Refusal, Unlock};
+use sealwire_client::{
+    Account, Client, Code, Event, Events, Handle, LogInProblem, MessageState, Part, Refusal, Unlock,
+};
 use sealwire_relay::{Registration, Server, start_local};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -112,4 +115,119 @@ async fn what_cannot_be_saved_is_not_sent() {
     tokio::time::timeout(PATIENCE, sent.reached(MessageState::Accepted)).await.expect("in time").unwrap();
     let first = next(&mut events, |event| matches!(event, Event::Request(_))).await;
     assert!(matches!(first, Event::Request(r) if r.message.content.part == Part::Text("saved".into())));
+}
+
+/// N1: a proxy that ends TLS in front of a relay. A client that was not told binds its log-in to the connection, which
+/// the relay cannot compare; one that was told does not, and gets in. Nothing the relay says switches it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_ends_tls_is_for_the_person_to_name() {
+    let home = tempfile::tempdir().unwrap();
+    let relay = relay(home.path()).await;
+    let (certificate, port) = tls_proxy(home.path(), relay.address()).await;
+    let account = |name: &str| {
+        let account = Account::new(&format!("{name}@here"), &format!("wss://localhost:{port}")).unwrap();
+        account.relay_certificate(certificate.clone())
+    };
+    let alice = Client::create(&home.path().join("alice"), key(home.path(), "alice"), account("alice")).await.unwrap();
+    let (alice, mut events) = alice;
+    let refused = |event: &Event| matches!(event, Event::LogIn(LogInProblem::Refused(Code::BadSignature, _)));
+    next(&mut events, refused).await;
+    alice.close().await;
+    let bob = account("bob").relay_behind_proxy(true);
+    let (bob, _events) = Client::create(&home.path().join("bob"), key(home.path(), "bob"), bob).await.unwrap();
+    tokio::time::timeout(PATIENCE, bob.connected()).await.expect("in time").unwrap();
+    bob.close().await;
+    // It is remembered.
+    let (bob, _events) = Client::open(&home.path().join("bob"), key(home.path(), "bob")).await.unwrap();
+    tokio::time::timeout(PATIENCE, bob.connected()).await.expect("in time").unwrap();
+}
+
+/// Ends TLS and passes the rest on.
+async fn tls_proxy(home: &Path, relay: std::net::SocketAddr) -> (std::path::PathBuf, u16) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = home.join("proxy.pem");
+    std::fs::write(&file, made.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((outside, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut outside = acceptor.accept(outside).await.unwrap();
+                let mut inside = tokio::net::TcpStream::connect(relay).await.unwrap();
+                // Whoever closes first ends it; that is no failure.
+                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            });
+        }
+    });
+    (file, port)
+}
+
+/// L8: an application that takes events slowly, from a relay that never falls silent, gets every message while the
+/// traffic goes on, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_application_is_not_starved_by_traffic() {
+    let home = tempfile::tempdir().unwrap();
+    let relay = relay(home.path()).await;
+    let (alice, mut alice_events) = join(home.path(), &relay, "alice").await;
+    let (bob, mut events) = join(home.path(), &relay, "bob").await;
+    let drain = tokio::spawn(async move { while alice_events.next().await.is_some() {} });
+    alice.send_text("bob@here", "0").await.unwrap();
+    let Event::Request(first) = next(&mut events, |event| matches!(event, Event::Request(_))).await else { panic!() };
+    bob.accept(first.message.from).await.unwrap();
+    // More than fits into the application's queue, before it looks.
+    let many = 1_500;
+    let mut last = None;
+    for n in 1..=many {
+        last = Some(alice.send_text("bob@here", n.to_string()).await.unwrap());
+    }
+    let last = last.unwrap();
+    tokio::time::timeout(PATIENCE, last.reached(MessageState::Delivered)).await.expect("in time").unwrap();
+    let talking = alice.clone();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let talk = tokio::spawn(async move {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            talking.send_text("bob@here", "talk").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    for n in 1..=many {
+        let is_message = |event: &Event| matches!(event, Event::Message(_));
+        let Event::Message(message) = next(&mut events, is_message).await else { panic!() };
+        assert_eq!(message.content.part, Part::Text(n.to_string()));
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    talk.await.unwrap();
+    drain.abort();
+}
+
+/// Whoever stops waiting for the next event has not lost the mark of the last one, and gets nothing twice later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_events_may_be_given_up() {
+    let home = tempfile::tempdir().unwrap();
+    let relay = relay(home.path()).await;
+    let (alice, _alice_events) = join(home.path(), &relay, "alice").await;
+    let (bob, mut events) = join(home.path(), &relay, "bob").await;
+    alice.send_text("bob@here", "once").await.unwrap();
+    next(&mut events, |event| matches!(event, Event::Request(_))).await;
+    for _ in 0..3 {
+        // Polled once and dropped.
+        let _ = tokio::time::timeout(Duration::ZERO, events.next()).await;
+    }
+    // Whatever else comes is not a message.
+    while tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_ok() {}
+    bob.close().await;
+    let (_bob, mut events) = Client::open(&home.path().join("bob"), key(home.path(), "bob")).await.unwrap();
+    let told = async { while !matches!(events.next().await, Some(Event::Request(_) | Event::Message(_)) | None) {} };
+    assert!(tokio::time::timeout(Duration::from_secs(1), told).await.is_err(), "told again");
 }

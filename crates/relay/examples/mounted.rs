@@ -4,7 +4,8 @@
 //! cargo run --example mounted -p sealwire-relay
 //! ```
 //!
-//! Whoever ends TLS in front of such a program has no exporter to give, so log-ins are not bound to the connection (N1).
+//! Whoever ends TLS in front of such a program has no exporter to give, so log-ins are not bound to the connection (N1):
+//! clients say `sealwire init --behind-proxy`, or `Account::relay_behind_proxy` in the SDK.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;

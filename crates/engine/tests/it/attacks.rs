@@ -195,7 +195,15 @@ fn positions_that_overflow_do_no_harm() {
     world.write(0, 1, "after a position that was made up");
     // A log-in that claims more than was ever acknowledged looks like a restored store: new keys, and on it goes.
     world.people[1].hand = Box::new(|frame| match frame {
-        FromRelay::LoggedIn(LoggedIn::Registered { account, handle, inbox, restored, account_entries, account_head, .. }) => {
+        FromRelay::LoggedIn(LoggedIn::Registered {
+            account,
+            handle,
+            inbox,
+            restored,
+            account_entries,
+            account_head,
+            ..
+        }) => {
             let read_upto = Position(u64::MAX);
             vec![FromRelay::LoggedIn(LoggedIn::Registered {
                 account,
@@ -269,9 +277,7 @@ fn a_flood_of_made_up_senders_holds_nothing_up() {
     assert_eq!(world.shown(1), ["hello", "under the flood"]);
     world.people[1].hand = Box::new(|frame| vec![frame]);
     world.pass(400_000);
-    let rejected = |event: &&Event| {
-        matches!(event, Event::Quarantined { reason: QuarantineReason::UnknownSender, .. })
-    };
+    let rejected = |event: &&Event| matches!(event, Event::Quarantined { reason: QuarantineReason::UnknownSender, .. });
     assert_eq!(world.people[1].events.iter().filter(rejected).count() as u64, flood);
     assert!(!world.people[1].saw(|event| matches!(event, Event::Disconnected { .. })));
 }
