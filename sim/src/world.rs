@@ -476,7 +476,9 @@ impl World {
             }
             // An account log that is shorter than the pinned one, until its owner has published the rest again (L11).
             Event::BadAnswer { .. } if self.relay_restored => {}
-            Event::BadAnswer { .. } | Event::HandleClaimed { .. } => return Err(format!("I3: {device} got an answer that does not verify")),
+            Event::BadAnswer { .. } | Event::HandleClaimed { .. } => {
+                return Err(format!("I3: {device} got an answer that does not verify"));
+            }
             Event::State { number, state, reason: Some(reason), .. } => {
                 return Err(format!("L8: {device}'s message {number} is {state:?}: {reason:?}"));
             }
