@@ -97,6 +97,16 @@ async fn again(
     invite: String,
 ) -> Result<(Client, Events), Failure> {
     let unlock = home::unlock(home)?;
+    let profile = Client::profile_at(home, &unlock)?;
+    let reached_otherwise = options.relay.is_some() || options.relay_cert.is_some() || options.behind_proxy;
+    if profile.registered && !(reached_otherwise && profile.handle == *handle) {
+        let words = format!(
+            "there is an account {} in {} already, and it is left as it is; for another one give another --home",
+            profile.handle,
+            home.display()
+        );
+        return Err(Failure::new(Exit::Failed, words));
+    }
     if let Some(certificate) = keep_certificate(home, options)? {
         let store = ClientStore::open(home, &unlock).map_err(Error::Store)?;
         store.set_setting("relay-certificate", &certificate.to_string_lossy()).map_err(Error::Store)?;
@@ -106,21 +116,9 @@ async fn again(
         store.set_setting("relay-behind-proxy", "yes").map_err(Error::Store)?;
     }
     let (client, events) = Client::open_at(home, unlock, options.relay.is_some().then_some(relay)).await?;
-    let profile = client.profile().await?;
-    let reached_otherwise = options.relay.is_some() || options.relay_cert.is_some() || options.behind_proxy;
-    if profile.registered && reached_otherwise && profile.handle == *handle {
-        return Ok((client, events));
+    if !profile.registered {
+        client.command(Command::Register { handle: handle.clone(), invite }).await?;
     }
-    if profile.registered {
-        client.close().await;
-        let words = format!(
-            "there is an account {} in {} already, and it is left as it is; for another one give another --home",
-            profile.handle,
-            home.display()
-        );
-        return Err(Failure::new(Exit::Failed, words));
-    }
-    client.command(Command::Register { handle: handle.clone(), invite }).await?;
     Ok((client, events))
 }
 

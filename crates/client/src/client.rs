@@ -208,6 +208,14 @@ impl Client {
         Ok(Client::start(engine, store, relay))
     }
 
+    /// Whose account is in a folder, without opening a connection.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn profile_at(folder: &Path, unlock: &Unlock) -> Result<Profile, Error> {
+        Ok(load(&ClientStore::open(folder, unlock)?)?.profile())
+    }
+
     fn start(engine: Engine, store: ClientStore, relay: RelayAddress) -> (Client, Events) {
         let (requests, requests_out) = mpsc::channel(REQUESTS);
         let (events_in, events) = mpsc::channel(EVENTS);

@@ -12,7 +12,11 @@ fn an_account_says_who_it_is() {
         (&"alice@test".into(), &true.into(), &"direct".into())
     );
     assert_eq!(made["account"].as_str().unwrap().len(), 64);
-    world.run("alice", &["init", "alice@test", "--relay", &world.url()]).exits(1).says("left as it is");
+    world.run("alice", &["init", "alice@test"]).exits(1).says("left as it is");
+    // Reached at another address: the same account.
+    let moved = world.run("alice", &["init", "alice@test", "--relay", &world.url(), "--json"]).done();
+    assert_eq!(made, moved.objects("profile").remove(0));
+    world.run("alice", &["init", "other@test", "--relay", &world.url()]).exits(1).says("left as it is");
     world.run("nobody", &["whoami"]).exits(1).says("make one with `sealwire init`");
 }
 
@@ -106,7 +110,14 @@ fn the_doctor_names_what_is_wrong() {
         let key = world.home("alice").join("key");
         assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
-        world.run("alice", &["doctor"]).done().prints("warn permissions").prints("chmod go=");
+        world
+            .run("alice", &["doctor"])
+            .exits(1)
+            .prints("warn permissions")
+            .prints("chmod go=")
+            .prints("others can read");
+        world.run("alice", &["whoami"]).exits(1).says("others can read the key file");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     world.stop_relay();
     world.run("alice", &["doctor", "--timeout", "1"]).exits(4).prints("out of reach").prints("Connection refused");
