@@ -12,9 +12,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// A device's private keys: Ed25519 to sign with, P-256 and X25519 for direct mode.
 pub struct DeviceSecrets {
-    signing: SigningKey,
-    p256: p256::SecretKey,
-    x25519: StaticSecret,
+    pub(crate) signing: SigningKey,
+    pub(crate) p256: p256::SecretKey,
+    pub(crate) x25519: StaticSecret,
 }
 
 /// A record that holds no device keys.

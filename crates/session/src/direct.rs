@@ -5,27 +5,22 @@
 
 use std::fmt;
 
-use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce};
-use hkdf::Hkdf;
 use rand_core::CryptoRng;
 use sealwire_keys::{DirectKey, Suite};
 use sealwire_wire::label::Label;
 use sealwire_wire::limits::DIRECT_MESSAGES_MAX;
 use sealwire_wire::padding::{self, PaddingError};
 use sealwire_wire::{DeviceHint, DeviceId, EnvelopeId};
-use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tls_codec::{TlsByteVecU8, TlsSerialize, TlsSize};
-use zeroize::Zeroizing;
 
 use crate::DeviceSecrets;
+use crate::primitives::{Cipher, TAG, derive};
 
 /// The version of the format, its first byte.
 const VERSION: u8 = 1;
 /// The header: version, suite, counter, sender hint, key commitment, IV.
 const HEADER: usize = 1 + 1 + 4 + 16 + 32 + 12;
-const TAG: usize = 16;
 
 /// What direct mode adds to a padded plaintext inside an entry's body.
 pub const OVERHEAD: usize = HEADER + TAG;
@@ -59,7 +54,7 @@ pub struct DirectSession {
     sender: DeviceId,
     recipient: DeviceId,
     commitment: Commitment,
-    cipher: Aes256Gcm,
+    cipher: Cipher,
 }
 
 /// A device's keys cannot agree on a key.
@@ -157,12 +152,10 @@ impl DirectSession {
             sender_key: sender_key.as_bytes().into(),
             recipient_key: recipient_key.as_bytes().into(),
         });
-        let mut okm = Zeroizing::new([0; 64]);
-        Hkdf::<Sha256>::new(None, &*shared).expand(&info, &mut *okm).expect("64 bytes are within HKDF's 255 * 32");
-        let cipher = Aes256Gcm::new_from_slice(&okm[..32]).expect("32 bytes are an AES-256 key");
-        let mut commitment = [0; 32];
-        commitment.copy_from_slice(&okm[32..]);
-        Ok(DirectSession { suite, sender, recipient, commitment: Commitment(commitment), cipher })
+        let okm = derive::<64>(&*shared, &info);
+        let (key, commitment) = okm.split_first_chunk().expect("64 bytes begin with 32");
+        let commitment = Commitment(commitment.try_into().expect("64 bytes end with 32"));
+        Ok(DirectSession { suite, sender, recipient, commitment, cipher: Cipher::new(key) })
     }
 
     /// The key's commitment.
@@ -189,9 +182,7 @@ impl DirectSession {
         let mut iv = [0; 12];
         rng.fill_bytes(&mut iv);
         let associated = self.associated_data(envelope, counter);
-        self.cipher
-            .encrypt_in_place(&Nonce::from(iv), &associated, &mut sealed)
-            .expect("a message is far below AES-GCM's length limit");
+        self.cipher.seal(iv, &associated, &mut sealed);
         let mut body = Vec::with_capacity(HEADER + sealed.len());
         body.extend_from_slice(&[VERSION, self.suite as u8]);
         body.extend_from_slice(&counter.to_be_bytes());
@@ -214,9 +205,7 @@ impl DirectSession {
         }
         let mut opened = body[HEADER..].to_vec();
         let associated = self.associated_data(envelope, header.counter);
-        self.cipher
-            .decrypt_in_place(&Nonce::from(header.iv), &associated, &mut opened)
-            .map_err(|_| OpenError::Rejected)?;
+        self.cipher.open(header.iv, &associated, &mut opened).map_err(|_| OpenError::Rejected)?;
         let content = padding::unpad(&opened).map_err(|_| OpenError::Rejected)?;
         Ok(content.to_vec())
     }

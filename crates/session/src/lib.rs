@@ -7,6 +7,9 @@
 
 mod device;
 pub mod direct;
+#[cfg(test)]
+mod foreign_vectors;
+mod primitives;
 mod window;
 
 pub use device::{DeviceSecrets, SecretsError};
