@@ -4,5 +4,6 @@
 mod attacks;
 mod contacts;
 mod delivery;
+mod mutations;
 mod restored;
 mod world;
