@@ -7,7 +7,7 @@ mod explain;
 mod people;
 mod screen;
 mod story;
-mod tap;
+pub mod tap;
 
 use std::path::PathBuf;
 

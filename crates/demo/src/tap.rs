@@ -12,21 +12,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_websockets::{ClientBuilder, ServerBuilder};
 
 /// Messages that passed, both ways, as the relay sees them.
-#[derive(Clone, Default)]
-pub(crate) struct Recording(Arc<Mutex<Vec<Vec<u8>>>>);
+#[derive(Clone, Debug, Default)]
+pub struct Recording(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Recording {
     fn keep(&self, bytes: &[u8]) {
         self.0.lock().expect("nobody panics while holding it").push(bytes.to_vec());
     }
 
-    pub(crate) fn messages(&self) -> Vec<Vec<u8>> {
+    /// All of them, in the order in which they passed.
+    pub fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().expect("nobody panics while holding it").clone()
     }
 }
 
 /// Listens on a free port of this machine and passes everything on to `relay`, until the program ends.
-pub(crate) async fn open(relay: SocketAddr) -> anyhow::Result<(SocketAddr, Recording)> {
+///
+/// # Errors
+/// Where no port is free.
+pub async fn open(relay: SocketAddr) -> anyhow::Result<(SocketAddr, Recording)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port on this machine")?;
     let address = listener.local_addr()?;
     let recording = Recording::default();
