@@ -4,6 +4,7 @@
 mod attacks;
 mod contacts;
 mod delivery;
+mod killed;
 mod mutations;
 mod restored;
 mod world;

@@ -25,6 +25,10 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) now: Time,
     pub(crate) people: Vec<Person>,
+    /// Whose process ends, and at which of the points at which it can: before each commit and before each output.
+    pub(crate) kill: Option<(usize, u64)>,
+    /// How many such points each has passed.
+    pub(crate) points: BTreeMap<usize, u64>,
     seed: u64,
 }
 
@@ -49,7 +53,15 @@ impl World {
     pub(crate) fn of(names: &[&str]) -> World {
         let relay = Relay::new("relay", SigningKey::from_bytes(&[9; 32]), InstanceId([1; 16]), Registration::Open);
         let store = MemoryStore::new(InstanceId([1; 16]), Limits::default());
-        let mut world = World { relay: Arc::new(relay), store, now: Time(1_790_000_000_000), people: vec![], seed: 0 };
+        let mut world = World {
+            relay: Arc::new(relay),
+            store,
+            now: Time(1_790_000_000_000),
+            people: vec![],
+            kill: None,
+            points: BTreeMap::new(),
+            seed: 0,
+        };
         for name in names {
             world.add(name);
         }
@@ -105,9 +117,15 @@ impl World {
     }
 
     pub(crate) fn command(&mut self, person: usize, command: Command) -> Result<Reply, Refusal> {
+        self.try_command(person, command).expect("every command has a reply")
+    }
+
+    /// A command whose process may end before it replies.
+    pub(crate) fn try_command(&mut self, person: usize, command: Command) -> Option<Result<Reply, Refusal>> {
+        self.people[person].replies.clear();
         self.people[person].inputs.push(Input::Command(1, command));
         self.settle();
-        self.people[person].replies.pop().expect("every command has a reply")
+        self.people[person].replies.pop()
     }
 
     pub(crate) fn write(&mut self, from: usize, to: usize, text: &str) -> u64 {
@@ -199,14 +217,36 @@ impl World {
         let person = &mut self.people[index];
         let step = person.engine.handle(input, now, &mut person.rng);
         let disk = &mut person.disk;
-        let mut outputs = Vec::new();
-        let commit = |changes: &[Change]| {
-            apply(disk, changes);
-            Ok::<(), ()>(())
+        let end = self.kill.filter(|(whose, _)| *whose == index).map_or(u64::MAX, |(_, point)| point);
+        let point = std::cell::Cell::new(self.points.get(&index).copied().unwrap_or(0));
+        // Whether the process still runs at the next point.
+        let next = || {
+            point.set(point.get() + 1);
+            point.get() != end
         };
-        step.carry_out(commit, |output| outputs.push(output)).unwrap();
+        let mut outputs = Vec::new();
+        let mut runs = true;
+        let commit = |changes: &[Change]| match next() {
+            true => Ok(apply(disk, changes)),
+            false => Err(()),
+        };
+        let carried = step.carry_out(commit, |output| {
+            runs = runs && next();
+            if runs {
+                outputs.push(output);
+            }
+        });
+        runs &= carried.is_ok();
+        self.points.insert(index, point.get());
         for output in outputs {
             self.perform(index, output);
+        }
+        if !runs {
+            self.kill = None;
+            let person = &mut self.people[index];
+            (person.connection, person.inputs) = (None, vec![Input::Tick]);
+            person.attached.clear();
+            person.engine = load(&person.disk).expect("the disk can be loaded");
         }
     }
 
