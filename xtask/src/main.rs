@@ -3,6 +3,7 @@
 //! Each task says what it runs, in order, and how long that took; the first thing that fails ends it with one sentence.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod faults;
 mod invariants;
@@ -25,6 +26,9 @@ cargo xtask TASK
                             worlds from seeds, two processes side by side; with --seconds, N seeds at a time until
                             the time is over
   faults [NAME]             plants each fault of sim/faults/ and expects the simulation to find it
+  bench NAME [--json] [--write] [--quick]
+                            direct, engine, store or live: what it costs, beside peers in the same run; with --write
+                            also into docs/results/
   vectors                   writes spec/vectors/ anew
   help                      this";
 
@@ -35,7 +39,8 @@ fn main() -> ExitCode {
     let done = Workspace::find().and_then(|workspace| perform(&workspace, task, rest));
     match done {
         Ok(()) => {
-            if !is_help(task) {
+            // The output of a bench with --json is for programs.
+            if !is_help(task) && task != "bench" {
                 println!("xtask {task}: done in {:.1} s", begin.elapsed().as_secs_f64());
             }
             ExitCode::SUCCESS
@@ -53,6 +58,7 @@ fn perform(workspace: &Workspace, task: &str, arguments: &[String]) -> Result<()
         "check" => check::check(workspace, arguments),
         "sim" => sim::sim(workspace, arguments),
         "faults" => faults::faults(workspace, arguments),
+        "bench" => bench::bench(workspace, arguments),
         "vectors" => vectors(workspace, arguments),
         task if is_help(task) => {
             println!("{HELP}");

@@ -35,6 +35,20 @@ const CRATES: &[Row] = &[
     ),
     ("sealwire-demo", 5, &["sealwire-client", "sealwire-keys", "sealwire-relay", "sealwire-session", "sealwire-wire"]),
     ("sealwire-cli", 5, &["sealwire-client", "sealwire-demo", "sealwire-wire"]),
+    (
+        "sealwire-bench",
+        5,
+        &[
+            "sealwire-client",
+            "sealwire-engine",
+            "sealwire-keys",
+            "sealwire-relay-core",
+            "sealwire-session",
+            "sealwire-store",
+            "sealwire-store-sqlite",
+            "sealwire-wire",
+        ],
+    ),
     ("xtask", 1, &[]),
 ];
 

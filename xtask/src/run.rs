@@ -77,24 +77,37 @@ pub(crate) fn no_arguments(arguments: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// SQLite and aws-lc are built from C. Nothing else is needed beside Rust.
+/// Runs a program whose output is all that is to be seen.
+pub(crate) fn quietly(command: &mut Command) -> Result<(), Failure> {
+    let status = command.status().map_err(|error| cannot_run(command, &error))?;
+    if status.success() { Ok(()) } else { Err(Failure(format!("`{}` failed ({status})", line_of(command)))) }
+}
+
+/// SQLite and aws-lc are built from C.
 pub(crate) fn install_build_tools() -> Result<(), Failure> {
     if is_there("cc") {
         println!("── a C compiler is there");
         return Ok(());
     }
+    println!("── there is no C compiler, for SQLite and aws-lc");
+    install(&["build-essential"])
+}
+
+/// Installs Debian packages, as root.
+pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
     let is_root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if !is_root || !is_there("apt-get") {
-        return Err(Failure("there is no C compiler `cc`, for SQLite and aws-lc: install one".into()));
+        return Err(Failure(format!("missing, and only root on Debian installs it here: {}", packages.join(", "))));
     }
-    println!("── there is no C compiler, for SQLite and aws-lc: installing build-essential");
+    println!("── installing {}", packages.join(", "));
     step("apt-get update", Command::new("apt-get").args(["update", "-q"]))?;
     let mut install = Command::new("apt-get");
-    install.args(["install", "-q", "-y", "build-essential"]).env("DEBIAN_FRONTEND", "noninteractive");
+    install.args(["install", "-q", "-y"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
     step("apt-get install", &mut install)
 }
 
-fn is_there(program: &str) -> bool {
+/// Whether a program can be run; what it says to `--version` does not matter.
+pub(crate) fn is_there(program: &str) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }

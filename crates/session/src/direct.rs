@@ -22,6 +22,11 @@ const VERSION: u8 = 1;
 /// The header: version, suite, counter, sender hint, key commitment, IV.
 const HEADER: usize = 1 + 1 + 4 + 16 + 32 + 12;
 
+/// The associated data: label, version, suite, key id, both devices; then envelope id, counter, and the length of a
+/// franking tag, which is empty.
+const ASSOCIATED: usize = Label::DIRECT_ENVELOPE.prefix_length() + 1 + 1 + 8 + 32 + 32 + VARYING;
+const VARYING: usize = 16 + 4 + 1;
+
 /// What direct mode adds to a padded plaintext inside an entry's body.
 pub const OVERHEAD: usize = HEADER + TAG;
 
@@ -55,6 +60,8 @@ pub struct DirectSession {
     recipient: DeviceId,
     commitment: Commitment,
     cipher: Cipher,
+    /// The associated data of an envelope with id and counter zero.
+    associated: [u8; ASSOCIATED],
 }
 
 /// A device's keys cannot agree on a key.
@@ -155,7 +162,18 @@ impl DirectSession {
         let okm = derive::<64>(&*shared, &info);
         let (key, commitment) = okm.split_first_chunk().expect("64 bytes begin with 32");
         let commitment = Commitment(commitment.try_into().expect("64 bytes end with 32"));
-        Ok(DirectSession { suite, sender, recipient, commitment, cipher: Cipher::new(key) })
+        let associated = Label::DIRECT_ENVELOPE.encode(&DirectAssociatedData {
+            version: VERSION,
+            suite: suite as u8,
+            key_id: commitment.key_id(),
+            sender,
+            recipient,
+            envelope: EnvelopeId([0; 16]),
+            counter: 0,
+            franking: Vec::new().into(),
+        });
+        let associated = associated.try_into().expect("its parts have these lengths");
+        Ok(DirectSession { suite, sender, recipient, commitment, cipher: Cipher::new(key), associated })
     }
 
     /// The key's commitment.
@@ -178,18 +196,18 @@ impl DirectSession {
         if counter >= DIRECT_MESSAGES_MAX {
             return Err(SealError::KeyExhausted);
         }
-        let mut sealed = padding::pad(content).map_err(SealError::TooLarge)?;
         let mut iv = [0; 12];
         rng.fill_bytes(&mut iv);
-        let associated = self.associated_data(envelope, counter);
-        self.cipher.seal(iv, &associated, &mut sealed);
-        let mut body = Vec::with_capacity(HEADER + sealed.len());
+        // One buffer, which becomes the entry's body: sealed where it stands.
+        let mut body = Vec::with_capacity(OVERHEAD + padding::padded_length(content.len()));
         body.extend_from_slice(&[VERSION, self.suite as u8]);
         body.extend_from_slice(&counter.to_be_bytes());
         body.extend_from_slice(&self.sender.hint().0);
         body.extend_from_slice(&self.commitment.0);
         body.extend_from_slice(&iv);
-        body.append(&mut sealed);
+        padding::pad_behind(&mut body, content).map_err(SealError::TooLarge)?;
+        let tag = self.cipher.seal(iv, &self.associated_data(envelope, counter), &mut body[HEADER..]);
+        body.extend_from_slice(&tag);
         Ok(body)
     }
 
@@ -203,24 +221,22 @@ impl DirectSession {
         if !bool::from(same_key) || header.suite != self.suite || header.sender != self.sender.hint() {
             return Err(OpenError::OtherKey);
         }
-        let mut opened = body[HEADER..].to_vec();
+        let (sealed, tag) = body[HEADER..].split_last_chunk().ok_or(OpenError::Malformed)?;
+        let mut opened = sealed.to_vec();
         let associated = self.associated_data(envelope, header.counter);
-        self.cipher.open(header.iv, &associated, &mut opened).map_err(|_| OpenError::Rejected)?;
-        let content = padding::unpad(&opened).map_err(|_| OpenError::Rejected)?;
-        Ok(content.to_vec())
+        self.cipher.open(header.iv, &associated, &mut opened, *tag).map_err(|_| OpenError::Rejected)?;
+        let length = padding::unpad(&opened).map_err(|_| OpenError::Rejected)?.len();
+        opened.truncate(length);
+        Ok(opened)
     }
 
-    fn associated_data(&self, envelope: EnvelopeId, counter: u32) -> Vec<u8> {
-        Label::DIRECT_ENVELOPE.encode(&DirectAssociatedData {
-            version: VERSION,
-            suite: self.suite as u8,
-            key_id: self.commitment.key_id(),
-            sender: self.sender,
-            recipient: self.recipient,
-            envelope,
-            counter,
-            franking: Vec::new().into(),
-        })
+    /// All but envelope id and counter is the same for every message of the session: only these are written anew.
+    fn associated_data(&self, envelope: EnvelopeId, counter: u32) -> [u8; ASSOCIATED] {
+        let mut data = self.associated;
+        let varying = &mut data[ASSOCIATED - VARYING..];
+        varying[..16].copy_from_slice(&envelope.0);
+        varying[16..20].copy_from_slice(&counter.to_be_bytes());
+        data
     }
 }
 

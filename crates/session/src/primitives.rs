@@ -1,7 +1,7 @@
 //! The primitives of direct mode, each behind one function, so that what the test vectors of others check is what runs.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce};
+use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -21,16 +21,25 @@ impl Cipher {
         Cipher(Aes256Gcm::new(key.into()))
     }
 
-    /// Replaces a plaintext by its ciphertext and tag. Far below the 64 GiB that one call may take.
-    pub(crate) fn seal(&self, iv: [u8; 12], associated: &[u8], message: &mut Vec<u8>) {
+    /// Replaces a plaintext by its ciphertext, and gives the tag. Far below the 64 GiB that one call may take.
+    pub(crate) fn seal(&self, iv: [u8; 12], associated: &[u8], message: &mut [u8]) -> [u8; TAG] {
         self.0
-            .encrypt_in_place(&Nonce::from(iv), associated, message)
-            .expect("a message is far below AES-GCM's length limit");
+            .encrypt_inout_detached(&Nonce::from(iv), associated, message.into())
+            .expect("a message is far below AES-GCM's length limit")
+            .into()
     }
 
-    /// Replaces a ciphertext and its tag by the plaintext.
-    pub(crate) fn open(&self, iv: [u8; 12], associated: &[u8], sealed: &mut Vec<u8>) -> Result<(), Rejected> {
-        self.0.decrypt_in_place(&Nonce::from(iv), associated, sealed).map_err(|_| Rejected)
+    /// Replaces a ciphertext by the plaintext if the tag is right; else what it holds means nothing.
+    pub(crate) fn open(
+        &self,
+        iv: [u8; 12],
+        associated: &[u8],
+        message: &mut [u8],
+        tag: [u8; TAG],
+    ) -> Result<(), Rejected> {
+        self.0
+            .decrypt_inout_detached(&Nonce::from(iv), associated, message.into(), &Tag::from(tag))
+            .map_err(|_| Rejected)
     }
 }
 

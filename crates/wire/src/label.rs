@@ -59,6 +59,11 @@ impl Label {
         self.0
     }
 
+    /// How many bytes [`Label::prefix`] has.
+    pub const fn prefix_length(self) -> usize {
+        self.0.len() + 2
+    }
+
     /// The label's own bytes: length, text, version.
     pub fn prefix(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(2 + self.0.len());

@@ -44,15 +44,25 @@ fn padme(length: usize) -> usize {
 /// # Errors
 /// [`PaddingError::TooLarge`] beyond [`MESSAGE_MAX`].
 pub fn pad(plaintext: &[u8]) -> Result<Vec<u8>, PaddingError> {
+    let mut padded = Vec::with_capacity(padded_length(plaintext.len()));
+    pad_behind(&mut padded, plaintext)?;
+    Ok(padded)
+}
+
+/// Pads a plaintext behind what a buffer already holds.
+///
+/// # Errors
+/// [`PaddingError::TooLarge`] beyond [`MESSAGE_MAX`]; the buffer is as before.
+pub fn pad_behind(buffer: &mut Vec<u8>, plaintext: &[u8]) -> Result<(), PaddingError> {
     let length = padded_length(plaintext.len());
     if length > MESSAGE_MAX {
         return Err(PaddingError::TooLarge { length: plaintext.len() });
     }
-    let mut padded = Vec::with_capacity(length);
-    padded.extend_from_slice(plaintext);
-    padded.push(0x80);
-    padded.resize(length, 0);
-    Ok(padded)
+    let end = buffer.len() + length;
+    buffer.extend_from_slice(plaintext);
+    buffer.push(0x80);
+    buffer.resize(end, 0);
+    Ok(())
 }
 
 /// Takes the padding off.

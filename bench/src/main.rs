@@ -1,0 +1,67 @@
+//! Honest numbers: each bench says machine, commit and method, and where it can, runs a peer in the same run.
+//! `cargo xtask bench NAME [--json] [--write]` builds and runs this.
+#![forbid(unsafe_code)]
+
+mod direct;
+mod engine;
+mod live;
+mod report;
+mod store;
+
+use clap::{Parser, ValueEnum};
+
+use crate::report::Report;
+
+/// Measures what Sealwire costs.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure.
+    bench: Bench,
+    /// One JSON object per figure instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Also write the table to docs/results/.
+    #[arg(long)]
+    write: bool,
+    /// A shorter run, to see that it works; its figures mean little.
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bench {
+    /// Sealing and opening, beside the bare AES-GCM of the same crate.
+    Direct,
+    /// Whole steps of the client with persisting.
+    Engine,
+    /// The relay's store at a million entries.
+    Store,
+    /// The relay beside Mosquitto and a bare WebSocket relay.
+    Live,
+    /// The bare WebSocket relay itself, as a process of its own: a peer of `live`.
+    #[value(hide = true)]
+    BareRelay,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let report = match arguments.bench {
+        Bench::Direct => direct::run(arguments.quick)?,
+        Bench::Engine => engine::run(arguments.quick)?,
+        Bench::Store => store::run(arguments.quick)?,
+        Bench::Live => live::run(arguments.quick)?,
+        Bench::BareRelay => return live::bare_relay(),
+    };
+    finish(&report, &arguments)
+}
+
+fn finish(report: &Report, arguments: &Arguments) -> anyhow::Result<()> {
+    match arguments.json {
+        true => report.print_lines()?,
+        false => print!("{}", report.table()?),
+    }
+    if arguments.write {
+        report.write()?;
+    }
+    Ok(())
+}
