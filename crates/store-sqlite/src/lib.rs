@@ -194,9 +194,11 @@ impl Index {
         let result = self.try_commit(writer, now, operations, &mut outcomes, &mut redo);
         let Err(error) = result else { return Ok(outcomes) };
         self.logs = None;
-        self.reload(writer)?;
-        // The group is committed where `mail.db` is, even if `directory.db` took its part only now.
-        if redo.was_committed(writer)? { Ok(outcomes) } else { Err(error) }
+        // The group is committed where `mail.db` is, even if `directory.db` takes its part only later. Asked before the
+        // files are put in order, which fails where a disk stays full: the answer would be wrong by the next group.
+        let was_committed = redo.was_committed(writer);
+        let reloaded = self.reload(writer);
+        if was_committed? { Ok(outcomes) } else { reloaded.and(Err(error)) }
     }
 
     fn try_commit(

@@ -27,7 +27,9 @@ pub trait Store: Send + Sync + 'static {
     /// Applies operations in order, as one group, and returns when all of them are durable: one outcome each.
     ///
     /// # Errors
-    /// [`StoreError`]: nothing of the group is applied, and nothing of it will appear later.
+    /// [`StoreError`]: nothing of the group is applied. Nothing of it appears later either, but for one case: where the
+    /// disk goes on failing until the process ends, the next one may find the whole group applied. So whoever was refused
+    /// asks again with the same ids, as after a crash.
     fn commit(&self, now: Time, operations: &[Operation]) -> Result<Vec<Outcome>, StoreError>;
 
     /// Reads entries of a log behind a position, in order: at most `entries` of them and about `bytes` bytes, but at

@@ -6,19 +6,20 @@ use std::collections::BTreeMap;
 use sealwire_keys::{blob_hash, chain_start, chain_step, roster_hash};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::limits::DAY_MS;
-use sealwire_wire::{Chain, ConversationId, EnvelopeId, InboxAddress, LogId, Position, Time};
+use sealwire_wire::{Chain, ConversationId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use super::{Bed, inbox, key};
 use crate::logs::Limits;
-use crate::{Append, Conversation, Operation, Outcome, Page, RecordSwap, RosterChange, Store, Welcome};
+use crate::{
+    Append, BlobPart, Conversation, MemoryStore, Operation, Outcome, Page, RecordSwap, RosterChange, Store, Welcome,
+};
 
 /// Runs so many groups of operations on an `A` and a `B`. The same seed, the same run.
 ///
 /// # Panics
 /// Where they differ, or read something else than what they accepted.
 pub fn compare<A: Bed, B: Bed>(seed: u64, groups: usize) {
-    let limits = Limits { inbox_entries: 6, inbox_bytes: 400, conversation_entries: 8 };
-    let (mut a, mut b) = (A::fresh(limits), B::fresh(limits));
+    let (mut a, mut b) = (A::fresh(LIMITS), B::fresh(LIMITS));
     let mut dice = Dice(seed);
     let mut accepted = Accepted::default();
     let mut now = Time(DAY_MS);
@@ -38,6 +39,50 @@ pub fn compare<A: Bed, B: Bed>(seed: u64, groups: usize) {
         let seen = see(a.store());
         assert_eq!(seen, see(b.store()), "seed {seed}, group {group}: {operations:?}");
         accepted.check(&seen);
+    }
+}
+
+/// Random groups of operations, and a store in memory that has taken those that were committed. The same seed and the
+/// same answers give the same groups: in another process, too.
+#[derive(Debug)]
+pub struct Trace {
+    dice: Dice,
+    now: Time,
+    model: MemoryStore,
+}
+
+/// A group of a [`Trace`]: when it is committed, and what it does.
+pub type Group = (Time, Vec<Operation>);
+
+impl Trace {
+    /// The trace of a seed, before its first group.
+    pub fn new(seed: u64) -> Trace {
+        Trace { dice: Dice(seed), now: Time(DAY_MS), model: MemoryStore::new(InstanceId([1; 16]), LIMITS) }
+    }
+
+    /// The limits of a store that takes this trace.
+    pub fn limits() -> Limits {
+        LIMITS
+    }
+
+    /// The next group; the model does not have it yet.
+    pub fn next_group(&mut self) -> Group {
+        self.now = self.now.plus([0, 1_000, DAY_MS / 3, 6 * DAY_MS][self.dice.below(4)]);
+        let count = 1 + self.dice.below(6);
+        (self.now, (0..count).map(|_| self.dice.operation(&self.model)).collect())
+    }
+
+    /// The group was committed: the model takes it too, and says what the store had to answer.
+    ///
+    /// # Panics
+    /// If the model fails, which it never does.
+    pub fn committed(&mut self, (now, operations): &Group) -> Vec<Outcome> {
+        self.model.commit(*now, operations).expect("the store works")
+    }
+
+    /// A store that has committed what the model has.
+    pub fn model(&self) -> MemoryStore {
+        self.model.snapshot().into()
     }
 }
 
@@ -90,14 +135,58 @@ fn chains(id: ConversationId, entries: &[Entry]) -> Vec<Chain> {
 }
 
 /// All that a store shows.
-#[derive(PartialEq, Debug, Default)]
-struct Seen {
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Seen {
     pages: BTreeMap<LogId, Vec<Page>>,
     chains: BTreeMap<LogId, Chain>,
     rest: Vec<String>,
+    /// By number: how much is held of a blob, of how much, and what it serves.
+    blobs: Vec<Option<BlobPart>>,
 }
 
-fn see(store: &dyn Store) -> Seen {
+impl Seen {
+    /// In what this differs from `other`, where it may only differ in pieces of blobs: a group that failed or was cut
+    /// short may have left more of them.
+    pub fn difference(&self, other: &Seen) -> Option<String> {
+        for (log, pages) in &self.pages {
+            if Some(pages) != other.pages.get(log) {
+                return Some(format!("{log:?} has {pages:?} instead of {:?}", other.pages.get(log)));
+            }
+        }
+        if (&self.chains, &self.rest) != (&other.chains, &other.rest) {
+            return Some(format!("{:?} {:?} instead of {:?} {:?}", self.chains, self.rest, other.chains, other.rest));
+        }
+        for (mine, others) in self.blobs.iter().zip(&other.blobs) {
+            let fits = match (mine, others) {
+                (_, None) => true,
+                (None, Some(others)) => others.held == 0,
+                // A piece of another size begins anew: then less of it is held, of another whole.
+                (Some(mine), Some(others)) => mine.held >= others.held || mine.size != others.size,
+            };
+            if !fits {
+                return Some(format!("of a blob there is {mine:?} instead of {others:?}"));
+            }
+        }
+        None
+    }
+
+    /// E7: a blob that is served is the one of its name.
+    ///
+    /// # Panics
+    /// If one is not.
+    pub fn check_blobs(&self) {
+        for (part, whole) in self.blobs.iter().zip(BLOBS) {
+            let Some(part) = part.as_ref().filter(|part| part.held == part.size) else { continue };
+            assert_eq!(part.bytes, whole[whole.len().min(1)..], "a blob that does not fit its hash is served");
+        }
+    }
+}
+
+/// All that a store shows.
+///
+/// # Panics
+/// If the store fails.
+pub fn see(store: &dyn Store) -> Seen {
     let mut seen = Seen::default();
     let conversations = (0..CONVERSATIONS).map(|number| LogId::Conversation(conversation(number)));
     for log in (0..INBOXES).map(|number| LogId::Inbox(inbox(number))).chain(conversations) {
@@ -110,9 +199,10 @@ fn see(store: &dyn Store) -> Seen {
         seen.pages.insert(log, pages(store, log, head.map_or(Position::START, |head| head.length)));
     }
     for number in 0..RECORDS {
-        let blob = store.blob(blob_hash(BLOBS[usize::from(number)]), 1, 3);
+        let blob = store.blob(blob_hash(BLOBS[usize::from(number)]), 1, 1 << 20);
+        seen.blobs.push(blob.expect("the store works"));
         let record = store.record(&key(number)).expect("the store works");
-        seen.rest.push(format!("{record:?} {:?}", blob.expect("the store works")));
+        seen.rest.push(format!("{record:?}"));
     }
     seen
 }
@@ -135,6 +225,7 @@ fn pages(store: &dyn Store, log: LogId, length: Position) -> Vec<Page> {
     pages
 }
 
+const LIMITS: Limits = Limits { inbox_entries: 6, inbox_bytes: 400, conversation_entries: 8 };
 const INBOXES: u8 = 5;
 const CONVERSATIONS: u8 = 2;
 const RECORDS: u8 = 3;
@@ -145,6 +236,7 @@ fn conversation(number: u8) -> ConversationId {
 }
 
 /// SplitMix64: small, and the same everywhere.
+#[derive(Debug)]
 struct Dice(u64);
 
 impl Dice {
