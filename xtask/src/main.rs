@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod faults;
+mod fuzz;
 mod invariants;
 mod manifest;
 mod run;
@@ -29,6 +30,7 @@ cargo xtask TASK
   bench NAME [--json] [--write] [--quick]
                             direct, engine, store or live: what it costs, beside peers in the same run; with --write
                             also into docs/results/
+  fuzz [TARGET] [--secs N]  libFuzzer on every target, 180 seconds each; extends docs/results/fuzz.md and fuzz/corpus/
   vectors                   writes spec/vectors/ anew
   help                      this";
 
@@ -59,6 +61,7 @@ fn perform(workspace: &Workspace, task: &str, arguments: &[String]) -> Result<()
         "sim" => sim::sim(workspace, arguments),
         "faults" => faults::faults(workspace, arguments),
         "bench" => bench::bench(workspace, arguments),
+        "fuzz" => fuzz::fuzz(workspace, arguments),
         "vectors" => vectors(workspace, arguments),
         task if is_help(task) => {
             println!("{HELP}");

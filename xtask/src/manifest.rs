@@ -49,6 +49,18 @@ const CRATES: &[Row] = &[
             "sealwire-wire",
         ],
     ),
+    (
+        "sealwire-fuzz",
+        4,
+        &[
+            "sealwire-engine",
+            "sealwire-keys",
+            "sealwire-relay-core",
+            "sealwire-session",
+            "sealwire-store",
+            "sealwire-wire",
+        ],
+    ),
     ("xtask", 1, &[]),
 ];
 

@@ -1,0 +1,169 @@
+//! The relay's connections: frames of every kind in every order, from devices that are logged in and from such that are
+//! not. Whatever happens: a log's positions only grow on a connection, an envelope id stands at one place with one
+//! content, and what is delivered was appended.
+
+use std::collections::BTreeMap;
+
+use sealwire_relay_core::Input;
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::{FromRelay, LookupBy, RosterChange, ToRelay, Welcome};
+use sealwire_wire::{
+    BlobHash, ConversationId, DeviceHint, EnvelopeId, InboxAddress, LogId, Position, PresenceToken, RosterHash,
+};
+
+use crate::bytes::Choices;
+use crate::device::Device;
+use crate::relay_world::{Id, World};
+
+const STEPS_MAX: usize = 96;
+const DEVICES: usize = 3;
+
+pub(crate) fn relay(bytes: &[u8]) {
+    let mut choices = Choices(bytes);
+    let mut world = World::new();
+    let mut devices: Vec<Device> = (1..=DEVICES as u8).map(Device::new).collect();
+    let mut open: Vec<Id> = Vec::new();
+    for (number, device) in devices.iter_mut().enumerate() {
+        open.push(world.register(device, &format!("name{number}")));
+    }
+    let mut seen = Seen::default();
+    for _ in 0..STEPS_MAX {
+        if choices.is_empty() {
+            break;
+        }
+        let which = choices.below(open.len() + 1);
+        let Some(&id) = open.get(which) else {
+            open.push(world.open());
+            continue;
+        };
+        let device = choices.below(DEVICES);
+        match choices.below(8) {
+            0 => {
+                let frame = devices[device].log_in(&world.hello(id), "", b"");
+                world.give(id, Input::Bytes(frame.encode()));
+                devices[device].commit_incarnation();
+            }
+            1 => world.give(id, Input::Bytes(choices.run().to_vec())),
+            2 => world.give(id, Input::Text),
+            3 => {
+                world.now = world.now.plus(choices.number() % 100_000_000);
+                world.give(id, Input::Tick);
+            }
+            4 => {
+                world.drop(id);
+                open.retain(|other| *other != id);
+                seen.upto.retain(|(connection, _), _| *connection != id);
+                continue;
+            }
+            _ => {
+                let frame = frame(&mut choices, &devices);
+                world.give(id, Input::Bytes(frame.encode()));
+            }
+        }
+        for id in &open {
+            world.take(*id).iter().for_each(|frame| seen.look(*id, frame));
+        }
+    }
+}
+
+/// What was delivered so far.
+#[derive(Default)]
+struct Seen {
+    upto: BTreeMap<(Id, LogId), Position>,
+    places: BTreeMap<(LogId, EnvelopeId), Position>,
+    entries: BTreeMap<(LogId, Position), Vec<u8>>,
+}
+
+impl Seen {
+    fn look(&mut self, id: Id, frame: &FromRelay) {
+        match frame {
+            FromRelay::Deliver { log, entries } => {
+                for delivered in entries {
+                    let before = self.upto.insert((id, *log), delivered.position);
+                    assert!(before < Some(delivered.position), "back to {:?}", delivered.position);
+                    let entry = Entry::decode(&delivered.entry).expect("what is delivered is an entry");
+                    let place = *self.places.entry((*log, entry.envelope)).or_insert(delivered.position);
+                    assert_eq!(place, delivered.position, "one envelope at two places");
+                    let kept =
+                        self.entries.entry((*log, delivered.position)).or_insert_with(|| delivered.entry.clone());
+                    assert_eq!(*kept, delivered.entry, "one place with two entries");
+                }
+            }
+            // A new log-in reads from its cursor again.
+            FromRelay::LoggedIn(_) => self.upto.retain(|(connection, _), _| *connection != id),
+            _ => {}
+        }
+    }
+}
+
+fn frame(choices: &mut Choices<'_>, devices: &[Device]) -> ToRelay {
+    let request = u32::from(choices.byte());
+    let inbox = |choices: &mut Choices<'_>| match choices.below(devices.len() + 1) {
+        known if known < devices.len() => devices[known].inbox,
+        _ => InboxAddress(choices.array()),
+    };
+    let conversation = |choices: &mut Choices<'_>| ConversationId([choices.byte() % 4; 32]);
+    let log = |choices: &mut Choices<'_>| match choices.below(2) {
+        0 => LogId::Inbox(inbox(choices)),
+        _ => LogId::Conversation(conversation(choices)),
+    };
+    let inboxes = |choices: &mut Choices<'_>| (0..choices.below(5)).map(|_| inbox(choices)).collect::<Vec<_>>();
+    let welcomes = |choices: &mut Choices<'_>| -> Vec<Welcome> {
+        (0..choices.below(3)).map(|_| Welcome { inbox: inbox(choices), entry: entry(choices) }).collect()
+    };
+    match choices.below(14) {
+        0..=2 => {
+            let log = log(choices);
+            let roster = (choices.below(4) == 0).then(|| RosterChange {
+                before: RosterHash(choices.array()),
+                inboxes: inboxes(choices),
+                welcomes: welcomes(choices),
+            });
+            ToRelay::Append { log, entry: entry(choices), roster }
+        }
+        3 => ToRelay::Ack { log: log(choices), upto: Position(choices.number()) },
+        4 => {
+            let by = match choices.below(3) {
+                0 => LookupBy::Handle(format!("name{}", choices.below(4))),
+                1 => LookupBy::Account(devices[choices.below(devices.len())].log.id()),
+                _ => LookupBy::Device(DeviceHint(choices.array())),
+            };
+            ToRelay::Lookup { request, by }
+        }
+        5 => devices[choices.below(devices.len())].register(&format!("name{}", choices.below(6))),
+        6 => ToRelay::Publish { request, entry: choices.run().to_vec() },
+        7 => {
+            let token = (choices.below(2) == 1).then(|| PresenceToken([choices.byte() % 3; 16]));
+            ToRelay::SetPresence { token }
+        }
+        8 => ToRelay::Watch { tokens: (0..choices.below(4)).map(|n| PresenceToken([n as u8; 16])).collect() },
+        9 => ToRelay::Attach { request, conversation: conversation(choices) },
+        10 => ToRelay::CreateConversation {
+            request,
+            conversation: conversation(choices),
+            entries: (0..choices.below(3)).map(|_| entry(choices)).collect(),
+            inboxes: inboxes(choices),
+            welcomes: welcomes(choices),
+        },
+        11 => ToRelay::GetHead { request, conversation: conversation(choices) },
+        12 => ToRelay::PutBlob {
+            request,
+            hash: BlobHash([choices.byte() % 3; 32]),
+            size: choices.number(),
+            offset: choices.number(),
+            bytes: choices.run().to_vec(),
+        },
+        _ => ToRelay::GetBlob { request, hash: BlobHash([choices.byte() % 3; 32]), offset: choices.number() },
+    }
+}
+
+fn entry(choices: &mut Choices<'_>) -> Vec<u8> {
+    let envelope = EnvelopeId([choices.byte() % 8; 16]);
+    let kind = EntryKind::ALL[choices.below(EntryKind::ALL.len())];
+    let after = kind.names_after().then(|| Position(choices.number() % 8));
+    let body = match choices.below(4) {
+        0 => Body::Blob(BlobHash([choices.byte() % 3; 32])),
+        _ => Body::Inline(choices.run().to_vec()),
+    };
+    Entry { kind, after, envelope, body }.encode()
+}
