@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sealwire_keys::{
-    AccountEntry, AccountKind, AccountLog, Change, LogInToBeSigned, SafetyNumber, SignedEntry, Suite, chain_start,
-    chain_step, content_id, one_to_one, roster_hash, sign_entry,
+    AccountEntry, AccountKind, AccountLog, Change, DeviceKey, DirectKey, LogInToBeSigned, SafetyNumber, SignedEntry,
+    Suite, chain_start, chain_step, content_id, one_to_one, roster_hash, sign_entry,
 };
 use sealwire_session::DeviceSecrets;
 use sealwire_session::direct::{DirectSession, Direction, Header};
 use sealwire_wire::content::{BYTES, Content, Part, Status};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::handle::{Handle, Name};
 use sealwire_wire::padding::{pad, padded_length, unpad};
 use sealwire_wire::{
     AccountId, BlobHash, ContentId, ConversationId, EnvelopeId, InboxAddress, Incarnation, Position, Time,
@@ -113,7 +114,12 @@ fn vectors_of_direct_mode() {
         ];
         let header = Header::parse(&body).unwrap();
         assert_eq!((header.counter, header.commitment), (7, sending.commitment()));
+        let (shared, info, okm) = derivation(suite, &alice, &bob);
+        assert_eq!(okm[32..], sending.commitment().0);
         cases.push(json!({
+            "shared": hex(shared),
+            "info": hex(info),
+            "key": hex(&okm[..32]),
             "suite": suite as u8,
             "suite_name": format!("{suite:?}"),
             "commitment": hex(sending.commitment().0),
@@ -128,6 +134,73 @@ fn vectors_of_direct_mode() {
         }));
     }
     check("direct.json", &json!({ "sender": device_json(0x11), "recipient": device_json(0x22), "cases": cases }));
+}
+
+/// D1, by hand from the crates below: the shared secret, `info`, and the 64 bytes that come of them.
+fn derivation(suite: Suite, alice: &DeviceSecrets, bob: &DeviceSecrets) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
+    let (own, theirs) = (alice.direct_key(suite), bob.direct_key(suite));
+    let shared = match suite {
+        Suite::P256 => {
+            let secret = p256::SecretKey::from_slice(&[0x11; 32]).unwrap();
+            let theirs = p256::PublicKey::from_sec1_bytes(theirs.as_bytes()).unwrap();
+            p256::ecdh::diffie_hellman(secret.to_nonzero_scalar(), theirs.as_affine()).raw_secret_bytes().to_vec()
+        }
+        Suite::X25519 => x25519_dalek::x25519([0x11; 32], theirs.as_bytes().try_into().unwrap()).to_vec(),
+    };
+    let label = b"sealwire/v1/direct-key";
+    let mut info = [&[label.len() as u8], &label[..], &[1, suite as u8]].concat();
+    info.extend([alice.device_id().0, bob.device_id().0].concat());
+    for key in [own, theirs] {
+        info.push(key.as_bytes().len() as u8);
+        info.extend_from_slice(key.as_bytes());
+    }
+    let mut okm = vec![0; 64];
+    hkdf::Hkdf::<sha2::Sha256>::new(None, &shared).expand(&info, &mut okm).unwrap();
+    (shared, info, okm)
+}
+
+/// HR-05: keys that nobody may use, and why.
+fn refused_keys() -> Vec<Value> {
+    let p = [&[0xed], &[0xff; 30][..], &[0x7f]].concat();
+    let altered = |bytes: &[u8], at: usize, by: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= by;
+        bytes
+    };
+    let p256 = device(0x11).direct_key(Suite::P256).as_bytes().to_vec();
+    let order_8 = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
+    let direct = [
+        (Suite::X25519, "zero", vec![0; 32]),
+        (Suite::X25519, "one, of order 4", [&[1][..], &[0; 31]].concat()),
+        (Suite::X25519, "of order 8", unhex(&json!(order_8))),
+        (Suite::X25519, "p - 1, of order 4", altered(&p, 0, 1)),
+        (Suite::X25519, "p, another form of zero", p.clone()),
+        (Suite::X25519, "9 + p, another form of 9", altered(&p, 0, 0xed ^ 0xf6)),
+        (Suite::X25519, "9 with the unused bit", [&[9][..], &[0; 30], &[0x80]].concat()),
+        (Suite::X25519, "31 bytes", vec![9; 31]),
+        (Suite::P256, "off the curve", altered(&p256, 64, 1)),
+        (Suite::P256, "hybrid form", altered(&p256, 0, 0x04 ^ 0x06)),
+        (Suite::P256, "compressed", [&[0x02], &p256[1..33]].concat()),
+        (Suite::P256, "all zero", vec![0; 65]),
+        (Suite::P256, "infinity", vec![0]),
+    ];
+    let direct = direct.into_iter().map(|(suite, what, key)| {
+        let error = DirectKey::parse(suite, &key).unwrap_err();
+        json!({ "suite": suite as u8, "what": what, "key": hex(key), "error": format!("{error:?}") })
+    });
+    let ed25519 = [
+        ("the identity", [&[1][..], &[0; 31]].concat()),
+        ("y = 0, of order 4", vec![0; 32]),
+        ("y = p, another form of 0", p.clone()),
+        ("y = p + 1, another form of the identity", altered(&p, 0, 0xed ^ 0xee)),
+        ("of order 8", unhex(&json!("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"))),
+        ("off the curve", [&[2][..], &[0; 31]].concat()),
+    ];
+    let ed25519 = ed25519.into_iter().map(|(what, key)| {
+        let error = DeviceKey::parse(key[..].try_into().unwrap()).unwrap_err();
+        json!({ "suite": "ed25519", "what": what, "key": hex(key), "error": format!("{error:?}") })
+    });
+    direct.chain(ed25519).collect()
 }
 
 #[test]
@@ -186,6 +259,7 @@ fn vectors_of_identity() {
                 "to_be_signed": hex(log_in.encode()),
                 "signature": hex(alice.sign(&log_in.encode())),
             },
+            "refused_keys": refused_keys(),
             "refused": [
                 wrong("no entries", vec![]),
                 wrong("signature altered", vec![bad_signature]),
@@ -229,6 +303,42 @@ fn vectors_of_encodings() {
         .flat_map(|kind| [entry(kind, Body::Inline(vec![1, 2, 3])), entry(kind, Body::Blob(BlobHash([8; 32])))])
         .map(|entry| json!({ "kind": format!("{:?}", entry.kind), "blob": matches!(entry.body, Body::Blob(_)), "entry": hex(entry.encode()) }))
         .collect();
+    let direct = Entry::direct(envelope, vec![1, 2, 3]).encode();
+    let bad_entries = [
+        ("empty", vec![]),
+        ("an unknown kind", [&[6], &direct[1..]].concat()),
+        ("the body is cut", direct[..direct.len() - 1].to_vec()),
+        ("the envelope id is cut", direct[..16].to_vec()),
+        ("a byte behind the end", [&direct[..], &[0]].concat()),
+        ("no `after` in a message", [&[1], &direct[1..]].concat()),
+        ("a blob's hash of 3 bytes", [&[0x90], &direct[1..17], &[1, 2, 3]].concat()),
+        ("a byte longer than the limit", Entry::direct(envelope, vec![0; 192 * 1024 - 19]).encode()),
+    ]
+    .map(|(what, entry)| {
+        let error = Entry::decode(&entry).unwrap_err();
+        // The long one as its beginning and its length.
+        let shown = &entry[..entry.len().min(64)];
+        json!({ "what": what, "entry": hex(shown), "length": entry.len(), "error": format!("{error:?}") })
+    });
+    let handles =
+        ["Alice@Relay.Example", "b\u{fc}cher@relay.example:8443", "\u{ff21}lice@r", "a.b_c-d@r"].map(|text| {
+            let handle = Handle::parse(text).unwrap();
+            json!({ "text": text, "handle": handle.to_string(), "skeleton": handle.name.skeleton() })
+        });
+    let alike = [["alice", "\u{430}lice"], ["bob", "b\u{43e}b"]].map(|names| {
+        let [one, other] = names.map(|name| Name::parse(name).unwrap());
+        assert_eq!(one.skeleton(), other.skeleton());
+        json!({ "names": names, "skeleton": one.skeleton() })
+    });
+    let long = format!("{}@r", "a".repeat(65));
+    let bad_handles =
+        ["bob", "bob@a@b", "@r", "bob@", "a b@r", "a/b@r", "\u{202e}evil@r", "$HOME@r", "bob@ev il", &long]
+            .map(|text| json!({ "text": text, "error": format!("{:?}", Handle::parse(text).unwrap_err()) }));
+    let padded_bytes: Vec<_> = [&b""[..], b"short", &[0x80; 64]]
+        .iter()
+        .map(|plaintext| json!({ "plaintext": hex(plaintext), "padded": hex(pad(plaintext).unwrap()) }))
+        .collect();
+    assert!(pad(&[0; 16_384]).is_err());
     let lengths = [0, 63, 64, 127, 128, 255, 256, 511, 512, 1_000, 5_000, 16_383];
     let padded: Vec<_> =
         lengths.iter().map(|length| json!({ "length": length, "padded": padded_length(*length) })).collect();
@@ -249,8 +359,14 @@ fn vectors_of_encodings() {
                 "id": content_id(conversation, AccountId([1; 32]), &unhex(&contents[0]["cbor"])).to_string(),
             },
             "entries": entries,
+            "entries_refused": bad_entries,
+            "handles": handles,
+            "handles_alike": alike,
+            "handles_refused": bad_handles,
             "padding": padded,
+            "padding_bytes": padded_bytes,
             "padding_refused": bad_padding.iter().map(hex).collect::<Vec<_>>(),
+            "padding_too_large": { "length": 16_384, "error": "TooLarge" },
             "chain": {
                 "conversation": conversation.to_string(),
                 "start": start.to_string(),
