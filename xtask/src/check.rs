@@ -1,11 +1,10 @@
 //! `cargo xtask check`: what has to hold before anything is merged, each by a name. All run, also behind one that fails.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use crate::run::{Failure, Workspace, cargo, output, step, with_path};
-use crate::{faults, invariants, manifest, source};
+use crate::{faults, invariants, manifest, mutants, source, tools};
 
 type Check = fn(&Workspace) -> Result<(), Failure>;
 
@@ -22,6 +21,7 @@ const CHECKS: &[(&str, &str, Check)] = &[
     ("clippy", "no lint complains, the pure crates' bans among them", clippy),
     ("docs", "the documentation builds without a warning", docs),
     ("deny", "licences, sources, versions of what we depend on", deny),
+    ("mutants", "no change of a new line goes unnoticed", mutants::of_new_lines),
 ];
 
 pub(crate) fn check(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
@@ -117,28 +117,12 @@ fn docs(workspace: &Workspace) -> Result<(), Failure> {
 /// Advisories are not asked for: their database is a Git repository, which cannot be fetched where only package
 /// registries can be reached.
 fn deny(workspace: &Workspace) -> Result<(), Failure> {
-    let program = cargo_deny(workspace)?;
+    let program = tools::built_once(workspace, "cargo-deny")?;
     // It looks at what every platform would use, of which a build here has fetched only its own.
     step("what other platforms use, fetched", cargo(workspace).args(["fetch", "--locked", "--quiet"]))?;
     let mut deny = Command::new(program);
     deny.args(["--offline", "check", "licenses", "bans", "sources"]).current_dir(&workspace.root);
     step("deny", &mut deny)
-}
-
-/// Where cargo-deny is; it is built once if it is nowhere, below the target directory.
-fn cargo_deny(workspace: &Workspace) -> Result<PathBuf, Failure> {
-    let own = workspace.target.join("tools/bin/cargo-deny");
-    for program in [PathBuf::from("cargo-deny"), own.clone()] {
-        let mut version = Command::new(&program);
-        let asked = version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        if asked.is_ok_and(|status| status.success()) {
-            return Ok(program);
-        }
-    }
-    let mut install = cargo(workspace);
-    install.args(["install", "--locked", "--quiet", "cargo-deny", "--root"]).arg(workspace.target.join("tools"));
-    step("cargo-deny, built once", install.env("CARGO_TARGET_DIR", workspace.target.join("tools/build")))?;
-    Ok(own)
 }
 
 /// Fails with all complaints.

@@ -2,10 +2,11 @@
 //! the ledger `docs/results/fuzz.md`.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::run::{Failure, Workspace, cargo, is_there, output, step, with_path};
+use crate::run::{Failure, Workspace, output, with_path};
+use crate::tools;
 
 /// Inputs that are kept per target; the smallest ones that reach everything.
 const KEPT_MAX: usize = 200;
@@ -35,7 +36,7 @@ pub(crate) fn fuzz(workspace: &Workspace, arguments: &[String]) -> Result<(), Fa
     if let Some(name) = wanted.as_ref().filter(|name| !targets.contains(name)) {
         return Err(Failure(format!("there is no target `{name}`; there are {}", targets.join(", "))));
     }
-    let program = cargo_fuzz(workspace)?;
+    let program = tools::built_once(workspace, "cargo-fuzz")?;
     for target in targets.iter().filter(|target| wanted.as_ref().is_none_or(|wanted| wanted == *target)) {
         let line = run(workspace, &program, target, seconds)?;
         add_to_ledger(&workspace.root.join(LEDGER), &line)?;
@@ -153,19 +154,4 @@ fn nightly(workspace: &Workspace, program: &Path) -> Command {
         command.env("RUSTC_BOOTSTRAP", "1");
     }
     command
-}
-
-/// Where cargo-fuzz is; it is built once if it is nowhere, below the target directory.
-fn cargo_fuzz(workspace: &Workspace) -> Result<PathBuf, Failure> {
-    let own = workspace.target.join("tools/bin/cargo-fuzz");
-    if is_there(&own.to_string_lossy()) {
-        return Ok(own);
-    }
-    if is_there("cargo-fuzz") {
-        return Ok("cargo-fuzz".into());
-    }
-    let mut install = cargo(workspace);
-    install.args(["install", "--locked", "--quiet", "cargo-fuzz", "--root"]).arg(workspace.target.join("tools"));
-    step("cargo-fuzz, built once", install.env("CARGO_TARGET_DIR", workspace.target.join("tools/build")))?;
-    Ok(own)
 }

@@ -9,9 +9,11 @@ mod faults;
 mod fuzz;
 mod invariants;
 mod manifest;
+mod mutants;
 mod run;
 mod sim;
 mod source;
+mod tools;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -31,6 +33,8 @@ cargo xtask TASK
                             direct, engine, store or live: what it costs, beside peers in the same run; with --write
                             also into docs/results/
   fuzz [TARGET] [--secs N]  libFuzzer on every target, 180 seconds each; extends docs/results/fuzz.md and fuzz/corpus/
+  mutants [CRATE]           every change of a line of wire, keys and session that cargo-mutants can think of: which of
+                            them no test notices
   vectors                   writes spec/vectors/ anew
   help                      this";
 
@@ -62,6 +66,7 @@ fn perform(workspace: &Workspace, task: &str, arguments: &[String]) -> Result<()
         "faults" => faults::faults(workspace, arguments),
         "bench" => bench::bench(workspace, arguments),
         "fuzz" => fuzz::fuzz(workspace, arguments),
+        "mutants" => mutants::all(workspace, arguments),
         "vectors" => vectors(workspace, arguments),
         task if is_help(task) => {
             println!("{HELP}");
@@ -77,8 +82,11 @@ fn is_help(task: &str) -> bool {
 
 fn test(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     run::no_arguments(arguments)?;
-    run::install_build_tools()?;
-    step("all tests", cargo(workspace).args(["test", "--workspace", "--release"]))
+    let tools = tools::install_all(workspace)?;
+    let mut tests = cargo(workspace);
+    tests.args(["test", "--workspace", "--release"]);
+    tools.tell(&mut tests);
+    step("all tests", &mut tests)
 }
 
 /// The tests that compare the vectors write them instead.

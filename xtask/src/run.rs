@@ -83,16 +83,6 @@ pub(crate) fn quietly(command: &mut Command) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(Failure(format!("`{}` failed ({status})", line_of(command)))) }
 }
 
-/// SQLite and aws-lc are built from C.
-pub(crate) fn install_build_tools() -> Result<(), Failure> {
-    if is_there("cc") {
-        println!("── a C compiler is there");
-        return Ok(());
-    }
-    println!("── there is no C compiler, for SQLite and aws-lc");
-    install(&["build-essential"])
-}
-
 /// Installs Debian packages, as root.
 pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
     let is_root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");

@@ -4,5 +4,6 @@
 mod account;
 mod decisions;
 mod demo;
+mod foreign;
 mod talk;
 mod world;

@@ -127,7 +127,7 @@ impl Output {
     }
 }
 
-fn run(mut command: Command, input: &[u8]) -> Output {
+pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // A command that refuses early does not read it all.
     let _ = child.stdin.take().unwrap().write_all(input);
