@@ -472,15 +472,34 @@ mod tests {
         assert_ne!(log.id(), self::log(&Device::new(2)).id());
     }
 
+    /// I2: a genesis entry follows nothing.
+    #[test]
+    fn a_beginning_follows_nothing() {
+        let device = Device::new(1);
+        for misplaced in [
+            AccountEntry { account: AccountId([7; 32]), ..device.genesis() },
+            AccountEntry { number: 1, ..device.genesis() },
+            AccountEntry { previous: [7; 32], ..device.genesis() },
+        ] {
+            assert_eq!(AccountLog::begin(device.sign(&misplaced)), Err(AccountError::NotNext));
+        }
+    }
+
     #[test]
     fn keys_rotate_and_accounts_retire_and_nothing_follows() {
         let device = Device::new(1);
         let mut log = log(&device);
+        assert_eq!((log.rotated_at(), log.is_retired()), (None, false));
         let rotate = Change::RotateDevice { device: device.key().device_id(), direct: direct_keys(10) };
-        log.append(device.sign(&log.next(Time(2), rotate.clone(), device.key().device_id()))).unwrap();
+        let rotation = device.sign(&log.next(Time(2), rotate.clone(), device.key().device_id()));
+        log.append(rotation.clone()).unwrap();
+        assert_eq!((log.rotated_at(), log.is_retired(), log.head()), (Some(Time(2)), false, rotation.hash()));
         assert_eq!(log.devices().next().unwrap().direct, direct_keys(10));
+        assert_eq!(log.device(device.key().device_id()).unwrap().direct, direct_keys(10));
+        assert_eq!(log.device(Device::new(2).key().device_id()), None);
         assert_eq!(log.superseded(), direct_keys(9));
         log.append(device.sign(&log.next(Time(3), Change::Retire, device.key().device_id()))).unwrap();
+        assert!(log.is_retired());
         let after = device.sign(&log.next(Time(4), rotate, device.key().device_id()));
         assert_eq!(log.append(after), Err(AccountError::Retired));
         assert_eq!(AccountLog::verify(log.entries().to_vec()), Ok(log));
@@ -524,7 +543,45 @@ mod tests {
         assert_eq!(pinned.advance(log(&Device::new(2)).entries()), Err(AccountError::Forked));
         pinned.advance(longer.entries()).unwrap();
         assert_eq!(pinned, longer);
+        assert_eq!(pinned.advance(longer.entries()), Ok(()), "the same again");
         assert_eq!(pinned.advance(&longer.entries()[..1]), Err(AccountError::Forked), "rolled back");
+    }
+
+    /// HR-13: a device lists one mode in this version, and each suite once. What a later version may list is told from
+    /// what nobody may.
+    #[test]
+    fn a_card_lists_what_this_version_knows() {
+        let device = Device::new(1);
+        let begin = |modes: &[u8], keys: &[u8]| {
+            let mut bytes = [0; 72].to_vec();
+            bytes.extend([&[0; 8][..], &[1, 1], &device.key().to_bytes(), &[modes.len() as u8], modes].concat());
+            bytes.extend((keys.len() as u16).to_be_bytes());
+            bytes.extend([keys, &device.key().device_id().0, &[0; 64]].concat());
+            AccountLog::begin(SignedEntry(bytes)).unwrap_err()
+        };
+        let key = |suite: u8| [&[suite, 32, 9][..], &[0; 31]].concat();
+        let direct = &[0, 1][..];
+        // Unsigned, and nothing else is wrong with it.
+        assert_eq!(begin(direct, &key(2)), AccountError::Signature);
+        assert_eq!(begin(&[], &key(2)), AccountError::Malformed);
+        assert_eq!(begin(&[0, 1, 0, 1], &key(2)), AccountError::Malformed);
+        assert_eq!(begin(&[0, 2], &key(2)), AccountError::UnknownKind);
+        assert_eq!(begin(direct, &[]), AccountError::Malformed);
+        assert_eq!(begin(direct, &key(2).repeat(2)), AccountError::Malformed);
+        assert_eq!(begin(direct, &key(3).repeat(DIRECT_KEYS_MAX)), AccountError::UnknownKind);
+        assert_eq!(begin(direct, &key(3).repeat(DIRECT_KEYS_MAX + 1)), AccountError::Malformed);
+        assert_eq!(begin(direct, &[&[2, 32][..], &[0; 32]].concat()), AccountError::Key(KeyError::Point));
+    }
+
+    #[test]
+    fn an_entry_has_a_kind_and_a_limit() {
+        let mut unknown = Device::new(1).sign(&Device::new(1).genesis()).0;
+        unknown[80] = 99;
+        assert_eq!(AccountLog::begin(SignedEntry(unknown)), Err(AccountError::UnknownKind));
+        let zeros = |length| AccountLog::begin(SignedEntry(vec![0; length])).unwrap_err();
+        assert_eq!(zeros(ACCOUNT_ENTRY_MAX + 1), AccountError::TooLarge);
+        assert_eq!(zeros(ACCOUNT_ENTRY_MAX + 2), AccountError::TooLarge);
+        assert_ne!(zeros(ACCOUNT_ENTRY_MAX), AccountError::TooLarge);
     }
 
     /// HR-08: every bit and every length of a signed entry.

