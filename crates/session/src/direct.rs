@@ -306,7 +306,16 @@ mod tests {
             assert_eq!(alice.commitment(), bob.commitment());
             let body = alice.seal(ENVELOPE, 0, b"hello", &mut rng(3)).unwrap();
             assert_eq!(bob.open(ENVELOPE, &body).unwrap(), b"hello");
+            assert_eq!(body.len(), 64 + OVERHEAD);
         }
+    }
+
+    /// A header has the smallest padded plaintext and its tag behind it, and not a byte less.
+    #[test]
+    fn a_header_is_not_all() {
+        let body = pair(Suite::X25519).0.seal(ENVELOPE, 0, b"", &mut rng(3)).unwrap();
+        assert!(Header::parse(&body).is_ok());
+        assert_eq!(Header::parse(&body[..body.len() - 1]), Err(OpenError::Malformed));
     }
 
     /// M4: changing any bound input changes the key: suite, either device, either key, direction.

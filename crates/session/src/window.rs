@@ -124,6 +124,11 @@ mod tests {
         assert!(window.is_new(1), "the oldest that can be told");
         assert!(!window.is_new(0), "one further counts as seen");
         assert!(window.is_too_old(0) && !window.is_too_old(1) && !window.is_too_old(REPLAY_WINDOW + 9));
+        assert!(!window.is_too_old(REPLAY_WINDOW + 1), "the next one");
+        let before = window.clone();
+        window.mark(0);
+        assert_eq!(window, before, "what lies behind marks nothing");
+        assert_eq!(window.to_bytes().len(), 4 + REPLAY_WINDOW as usize / 8, "a bit for each");
         assert_eq!(ReplayWindow::from_bytes(&[0; 5]), None);
         assert_eq!(ReplayWindow::from_bytes(&[]), None);
     }

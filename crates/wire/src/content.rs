@@ -325,6 +325,16 @@ mod tests {
     }
 
     #[test]
+    fn content_may_be_as_long_as_a_message_and_no_longer() {
+        let content = |length| Content::text([1; 16], &"x".repeat(length)).encode();
+        let around = content(MESSAGE_MAX).len() - MESSAGE_MAX;
+        assert!(Content::decode(&content(MESSAGE_MAX - around)).is_ok());
+        for more in 1..3 {
+            assert_eq!(Content::decode(&content(MESSAGE_MAX - around + more)), Err(ContentError::Encoding));
+        }
+    }
+
+    #[test]
     fn no_prefix_and_no_extension_is_content() {
         for content in contents() {
             let bytes = content.encode();
