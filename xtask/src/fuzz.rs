@@ -37,12 +37,17 @@ pub(crate) fn fuzz(workspace: &Workspace, arguments: &[String]) -> Result<(), Fa
         return Err(Failure(format!("there is no target `{name}`; there are {}", targets.join(", "))));
     }
     let program = tools::built_once(workspace, "cargo-fuzz")?;
+    let mut failed = Vec::new();
     for target in targets.iter().filter(|target| wanted.as_ref().is_none_or(|wanted| wanted == *target)) {
-        let line = run(workspace, &program, target, seconds)?;
+        let (line, found) = run(workspace, &program, target, seconds)?;
         add_to_ledger(&workspace.root.join(LEDGER), &line)?;
         print!("{line}");
+        failed.extend(found.then_some(target.as_str()));
     }
-    Ok(())
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Failure(format!("something was found: fuzz/programs/artifacts/ of {}", failed.join(", ")))),
+    }
 }
 
 /// One program per target.
@@ -57,8 +62,8 @@ fn targets(folder: &Path) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Fuzzes one target; its line for the ledger.
-fn run(workspace: &Workspace, program: &Path, target: &str, seconds: u64) -> Result<String, Failure> {
+/// Fuzzes one target; its line for the ledger, and whether it found something.
+fn run(workspace: &Workspace, program: &Path, target: &str, seconds: u64) -> Result<(String, bool), Failure> {
     let folder = workspace.root.join("fuzz");
     let corpus = folder.join("corpus").join(target);
     let scratch = workspace.target.join("fuzz").join(target);
@@ -101,11 +106,7 @@ fn run(workspace: &Workspace, program: &Path, target: &str, seconds: u64) -> Res
         or_unknown(executions),
         or_unknown(edges)
     );
-    if done.status.success() {
-        Ok(line)
-    } else {
-        Err(Failure(format!("{target} found something: fuzz/programs/artifacts/{target}")))
-    }
+    Ok((line, !done.status.success()))
 }
 
 /// Merges what reached new edges into the committed corpus, the smallest inputs first, up to a bound.

@@ -331,9 +331,20 @@ fn vectors_of_encodings() {
         json!({ "names": names, "skeleton": one.skeleton() })
     });
     let long = format!("{}@r", "a".repeat(65));
-    let bad_handles =
-        ["bob", "bob@a@b", "@r", "bob@", "a b@r", "a/b@r", "\u{202e}evil@r", "$HOME@r", "bob@ev il", &long]
-            .map(|text| json!({ "text": text, "error": format!("{:?}", Handle::parse(text).unwrap_err()) }));
+    let bad_handles = [
+        "bob",
+        "bob@a@b",
+        "@r",
+        "bob@",
+        "a b@r",
+        "a/b@r",
+        "\u{202e}evil@r",
+        "$HOME@r",
+        "=\u{338}@r",
+        "bob@ev il",
+        &long,
+    ]
+    .map(|text| json!({ "text": text, "error": format!("{:?}", Handle::parse(text).unwrap_err()) }));
     let padded_bytes: Vec<_> = [&b""[..], b"short", &[0x80; 64]]
         .iter()
         .map(|plaintext| json!({ "plaintext": hex(plaintext), "padded": hex(pad(plaintext).unwrap()) }))

@@ -38,7 +38,13 @@ impl Name {
         if text.len() > 4 * HANDLE_MAX {
             return Err(HandleError::TooLong);
         }
-        let name = UsernameCaseMapped::new().enforce(text).map_err(|_| HandleError::Name)?.into_owned();
+        let enforce = |text: &str| UsernameCaseMapped::new().enforce(text).map(std::borrow::Cow::into_owned);
+        let name = enforce(text).map_err(|_| HandleError::Name)?;
+        // What was put together may be what nobody may write, such as `=` with a slash over it: RFC 8264 section 7 wants
+        // a name to stay as it is when it is prepared again.
+        if enforce(&name).as_ref() != Ok(&name) {
+            return Err(HandleError::Name);
+        }
         // ASCII symbols are in PRECIS' IdentifierClass; those that act in handles, shells or paths are not names.
         if name.chars().any(|c| c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-')) {
             return Err(HandleError::Name);
@@ -115,6 +121,14 @@ mod tests {
         for bad in ["", "a b", "a/b", "a@b", "\u{202e}evil", "a\u{0}", "\u{1b}[31m", "$HOME"] {
             assert_eq!(Name::parse(bad), Err(HandleError::Name), "{bad:?}");
         }
+    }
+
+    /// E6: a name that was prepared is prepared (found by fuzzing).
+    #[test]
+    fn names_that_change_again_are_refused() {
+        assert_eq!(Name::parse("\u{305}\u{338}=\u{338}"), Err(HandleError::Name));
+        assert_eq!(Name::parse("=\u{338}"), Err(HandleError::Name));
+        assert_eq!(Name::parse("e\u{301}").unwrap(), Name::parse("\u{e9}").unwrap());
     }
 
     /// E6: look-alikes share a skeleton (HP-09).
