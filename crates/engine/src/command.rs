@@ -46,7 +46,7 @@ pub enum Command {
     },
     /// Marks messages of a contact as read by the person, which sends receipts.
     MarkRead(Vec<(AccountId, ContentId)>),
-    /// The application has processed incoming messages up to this number; they are not replayed at the next start.
+    /// The application has processed the incoming message of this number; it is not replayed at the next start.
     Shown(u64),
     /// Whether contacts may see when this device is connected.
     SetPresence(bool),
@@ -97,7 +97,8 @@ pub struct ContactView {
     pub verified: bool,
     /// Whether their devices changed since the numbers were compared. The numbers are the same.
     pub changed_since_verified: bool,
-    /// Whether their handle now belongs to another account: sending waits for [`Command::Decide`] if verified.
+    /// Whether their handle now belongs to another account, until [`Command::Decide`]: sending waits for that if
+    /// verified; else what is written to the handle goes to the other account already.
     pub handle_moved: bool,
     /// Whether the account was ended by its owner.
     pub retired: bool,

@@ -8,7 +8,6 @@ use sealwire_wire::frame::{Failed, FromRelay, Hello, LoggedIn, LookupBy, Request
 use sealwire_wire::handle::Handle;
 use sealwire_wire::limits::{
     APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, LOOKUPS_IN_FLIGHT_MAX, SENDER_LOOKUPS_IN_FLIGHT_MAX, SILENCE_MS,
-    UNACKNOWLEDGED_MAX,
 };
 use sealwire_wire::{
     AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, InstanceId, LogId, Position, PresenceToken, Time,
@@ -24,6 +23,10 @@ use crate::step::{Output, Ticket, Turn};
 const BACKOFF_MS: u64 = 250;
 /// The longest wait before connecting again: a minute.
 const BACKOFF_MAX_MS: u64 = 60_000;
+
+/// How long a connection waits for a person who has to say which of two stores is the real one, until the relay is asked
+/// anew: it may have lied. An hour.
+const CONFLICT_RETRY_MS: u64 = 3_600_000;
 
 /// How often contacts who have not confirmed a message are looked up again, for new keys: five minutes.
 const REFRESH_MS: u64 = 300_000;
@@ -46,6 +49,9 @@ pub(crate) struct Link {
     pub(crate) unanswered: BTreeSet<AccountId>,
     /// Accounts that the relay has called by somebody else's handle.
     pub(crate) claims: BTreeSet<AccountId>,
+    /// Contacts whose inbox the relay did not know when something was appended to it. What is sealed for them waits for
+    /// the next refreshing: a relay that was restored may get them back.
+    pub(crate) gone: BTreeSet<AccountId>,
     /// Contacts who are looked up as soon as there is room for it.
     pub(crate) to_refresh: BTreeSet<AccountId>,
     /// Envelopes that wait for an answer, and since when.
@@ -57,6 +63,8 @@ pub(crate) struct Link {
     pub(crate) lookups_paused_until: Option<Time>,
     /// When contacts who have not confirmed a message are looked up again.
     refresh_at: Option<Time>,
+    /// What the relay says was read of the inbox, at log-in.
+    read_upto: Position,
     /// The last position that came on this connection.
     pub(crate) delivered_upto: Position,
     /// Whether nothing was delivered yet on this connection.
@@ -136,7 +144,7 @@ impl Link {
             Stage::Active => {
                 [oldest, self.paused_until, self.lookups_paused_until, self.refresh_at].into_iter().flatten().min()
             }
-            Stage::Restored => None,
+            Stage::Restored if self.asked.is_empty() => Some(self.since.plus(CONFLICT_RETRY_MS)),
             Stage::Unregistered if self.asked.is_empty() => None,
             _ => Some(self.since.plus(LOG_IN_DEADLINE_MS)),
         }
@@ -173,6 +181,14 @@ impl Engine {
         let wait = BACKOFF_MS.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX_MS).max(self.link.asked_wait_ms);
         let jittered = wait / 2 + u64::from(turn.rng.next_u32()) % (wait / 2 + 1);
         let again_at = (!stays_away).then(|| turn.now.plus(jittered));
+        self.forget_connection(turn);
+        self.link.failures = failures;
+        self.link.enter(Stage::Down(again_at), turn.now);
+        turn.event(Event::Disconnected { again_at });
+    }
+
+    /// What belonged to a connection goes with it; what was on its way has to go again.
+    fn forget_connection(&mut self, turn: &mut Turn<'_>) {
         for asked in std::mem::take(&mut self.link.asked).into_values() {
             match asked {
                 Asked::Handle(_, tickets) => {
@@ -182,17 +198,20 @@ impl Engine {
                 _ => {}
             }
         }
-        self.link = Link { failures, ..Link::default() };
-        self.link.enter(Stage::Down(again_at), turn.now);
+        self.link = Link::default();
         self.unsent = self.outgoing.iter().filter(|(_, o)| o.waits_for_relay()).map(|(number, _)| *number).collect();
-        turn.event(Event::Disconnected { again_at });
     }
 
     pub(crate) fn tick(&mut self, turn: &mut Turn<'_>) {
         match self.link.stage {
             Stage::Fresh => self.connect(turn),
             Stage::Down(Some(at)) if is_due(at, turn.now, BACKOFF_MAX_MS) => self.connect(turn),
-            Stage::Down(_) | Stage::Restored => {}
+            Stage::Down(_) => {}
+            Stage::Restored if self.link.asked.is_empty() => {
+                if is_due(self.link.since.plus(CONFLICT_RETRY_MS), turn.now, CONFLICT_RETRY_MS) {
+                    self.hang_up(turn);
+                }
+            }
             Stage::Unregistered if self.link.asked.is_empty() => {}
             Stage::Active => {
                 let overdue = |since: &Time| is_due(since.plus(SILENCE_MS), turn.now, SILENCE_MS);
@@ -206,6 +225,8 @@ impl Engine {
                 if self.link.refresh_at.is_none_or(|at| is_due(at, turn.now, REFRESH_MS)) {
                     self.link.refresh_at = Some(turn.now.plus(REFRESH_MS));
                     self.link.unanswered.clear();
+                    self.link.gone.clear();
+                    self.forget_old(turn);
                     self.refresh_undelivered();
                 }
             }
@@ -222,6 +243,8 @@ impl Engine {
 
     pub(crate) fn reconnect(&mut self, turn: &mut Turn<'_>) -> Result<Reply, Refusal> {
         if matches!(self.link.stage, Stage::Down(_)) {
+            // A connection that is not closed yet is not heard of again.
+            self.forget_connection(turn);
             self.connect(turn);
         }
         Ok(Reply::Done)
@@ -322,11 +345,14 @@ impl Engine {
             }
             LoggedIn::Registered { restored, read_upto, account_entries, account_head, .. } => {
                 let has_read_more = read_upto > self.progress.cursor && !relay_restored;
-                self.take_read_upto(turn, read_upto);
-                let is_behind = has_read_more || self.has_signed_more(account_entries, account_head);
-                if restored || self.own.behind || is_behind {
+                self.link.read_upto = read_upto;
+                // What the relay says of read marks is its word alone, and is heard again with each log-in; that this
+                // device signed more than it knows is proven, and forgotten as soon as the own log is brought up.
+                if self.has_signed_more(account_entries, account_head) && !self.own.behind {
                     self.own.behind = true;
                     self.save_own(turn);
+                }
+                if restored || self.own.behind || has_read_more {
                     self.link.enter(Stage::Restored, turn.now);
                     self.restored(turn, account_head, false);
                 } else {
@@ -337,12 +363,11 @@ impl Engine {
         }
     }
 
-    /// The cursor is the further one of what either side knows. But an honest relay is at most so far behind what was
-    /// acknowledged: a cursor further ahead came from a position that a relay made up, and the replay window and content
-    /// ids recognise what comes again.
+    /// Reading goes on where the relay stands, which is the only one that counts its positions: a cursor further ahead
+    /// came from an acknowledgement that was lost, from a store that was put back without saying so, or from a position
+    /// that was made up. The replay window and content ids recognise what comes again.
     fn take_read_upto(&mut self, turn: &mut Turn<'_>, read_upto: Position) {
-        let made_up = self.progress.cursor.0 > read_upto.0.saturating_add(UNACKNOWLEDGED_MAX as u64);
-        self.progress.cursor = if made_up { read_upto } else { self.progress.cursor.max(read_upto) };
+        self.progress.cursor = read_upto;
         self.save_progress(turn);
     }
 
@@ -358,7 +383,8 @@ impl Engine {
         self.incarnation.committed = self.incarnation.pending;
         turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
         self.link.enter(Stage::Active, turn.now);
-        self.link.delivered_upto = read_upto.max(self.progress.cursor);
+        self.take_read_upto(turn, read_upto);
+        self.link.delivered_upto = read_upto;
         self.link.nothing_delivered = true;
         if !self.own.registered {
             self.own.registered = true;
@@ -408,6 +434,10 @@ impl Engine {
         if let Some(entry) = self.own.publishing.clone() {
             // Made before a crash; the relay may have it already, and then says Done.
             return self.publish(turn, entry, None);
+        }
+        if relay_head != self.log.head() && self.log.entries().iter().any(|entry| entry.hash() == relay_head) {
+            // The relay was put back, too, and further: first it gets what it lost (L11), then this goes on.
+            return self.publish_missing(turn, relay_head);
         }
         if relay_head != self.log.head() {
             let account = self.log.id();
@@ -490,9 +520,15 @@ impl Engine {
                 self.publish_missing(turn, genesis);
             }
             Some(Asked::Publish(entry, ticket)) => {
+                let is_own = self.log.entries().contains(&entry);
                 self.published(turn, entry);
                 if let Some(ticket) = ticket {
                     turn.reply(ticket, Ok(Reply::Done));
+                }
+                let more = self.link.asked.values().any(|asked| matches!(asked, Asked::Publish(..)));
+                if is_own && !more && self.link.stage == Stage::Restored {
+                    let head = self.log.head();
+                    self.restored(turn, head, false);
                 }
             }
             _ => {}
@@ -532,6 +568,9 @@ impl Engine {
         }
         self.incarnation.committed = self.incarnation.pending;
         turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
+        // What a newer store had read of is lost to this one; that finding is mended.
+        let read_upto = self.link.read_upto;
+        self.take_read_upto(turn, read_upto);
         turn.event(Event::StoreRestored);
         self.hang_up(turn);
     }

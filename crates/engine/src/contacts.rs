@@ -228,7 +228,7 @@ impl Engine {
         }
     }
 
-    fn ask_for_account(&mut self, turn: &mut Turn<'_>, account: AccountId) {
+    pub(crate) fn ask_for_account(&mut self, turn: &mut Turn<'_>, account: AccountId) {
         if !self.link.is_asked(&Asked::Account(account)) {
             let by = LookupBy::Account(account);
             self.ask(turn, Asked::Account(account), |request| ToRelay::Lookup { request, by });
@@ -266,8 +266,8 @@ impl Engine {
 
     fn found_account(&mut self, turn: &mut Turn<'_>, asked: Asked, found: FoundAccount) {
         match asked {
-            Asked::Handle(handle, _) if found.handle.as_ref() != Some(&handle) => {
-                self.bad_answer(turn, Asked::Handle(handle, Vec::new()));
+            Asked::Handle(handle, tickets) if found.handle.as_ref() != Some(&handle) => {
+                self.bad_answer(turn, Asked::Handle(handle, tickets));
             }
             Asked::Handle(handle, tickets) => self.found_by_handle(turn, handle, tickets, found),
             Asked::Account(account) if found.log.id() == account => {
@@ -373,16 +373,17 @@ impl Engine {
         self.ask_for_account(turn, pinned);
         let Some(contact) = self.contacts.get_mut(&pinned) else { return };
         let known = contact.rival.as_ref().is_some_and(|rival| rival.log.id() == account);
-        if contact.verified_at_entry.is_some() {
-            if !known {
-                contact.rival = Some(Rival { log: found.log, inboxes: found.inboxes, declined: false });
-                self.save_contact(turn, pinned);
-                let handle = handle.clone();
-                turn.event(Event::IdentityChanged { handle, from: pinned, to: account, blocks: true });
-            }
-        } else {
+        let blocks = contact.verified_at_entry.is_some();
+        if !known {
+            // Also where nothing waits for the person: an event may be lost, what is stored is not.
+            contact.rival = Some(Rival { log: found.log.clone(), inboxes: found.inboxes.clone(), declined: false });
+            self.save_contact(turn, pinned);
+        }
+        if !blocks {
             self.add_contact(turn, handle, found);
-            turn.event(Event::IdentityChanged { handle: handle.clone(), from: pinned, to: account, blocks: false });
+        }
+        if !known || !blocks {
+            turn.event(Event::IdentityChanged { handle: handle.clone(), from: pinned, to: account, blocks });
         }
     }
 
@@ -393,7 +394,9 @@ impl Engine {
         if known {
             self.update_contact(turn, found);
         } else {
-            let strangers = self.contacts.values().filter(|contact| contact.standing == Standing::Stranger).count();
+            // Who is blocked waits for nothing: else a hundred blocked ones would close the door to everybody.
+            let waits = |contact: &&Contact| contact.standing == Standing::Stranger && !contact.blocked;
+            let strangers = self.contacts.values().filter(waits).count();
             if strangers >= REQUESTS_MAX || self.contacts.len() >= CONTACTS_MAX || account == self.log.id() {
                 return self.reject_held(turn, hint, QuarantineReason::NotAccepted);
             }
@@ -461,6 +464,7 @@ impl Engine {
             Asked::Account(account) => {
                 self.link.unanswered.insert(account);
                 self.fail_unsealed(turn, account, UnsentReason::NotFound);
+                self.fail_gone(turn, account);
             }
             Asked::Hint(hint) => self.reject_held(turn, hint, QuarantineReason::UnknownSender),
             _ => {}
@@ -586,9 +590,13 @@ impl Engine {
         Ok(Reply::Done)
     }
 
-    /// The person has decided about a handle that moved. Adopting takes what was not sealed yet along.
+    /// The person has decided about a handle that moved. Adopting takes what was not sealed yet along. Where the handle
+    /// was unverified it has moved already: then adopting says that this was seen, and keeping takes it back.
     pub(crate) fn decide(&mut self, turn: &mut Turn<'_>, handle: Handle, adopt: bool) -> Result<Reply, Refusal> {
         let pinned = *self.handles.get(&handle).ok_or(Refusal::NothingToDecide)?;
+        if let Some(before) = self.moved_from(&handle, pinned) {
+            return self.decide_moved(turn, handle, before, adopt);
+        }
         let contact = self.contacts.get_mut(&pinned).ok_or(Refusal::NothingToDecide)?;
         let rival = contact.rival.as_mut().filter(|rival| !rival.declined).ok_or(Refusal::NothingToDecide)?;
         if !adopt {
@@ -603,6 +611,34 @@ impl Engine {
         self.send_owed_receipts(turn, pinned);
         self.add_contact(turn, &handle, FoundAccount { handle: Some(handle.clone()), log, inboxes });
         self.readdress_unsealed(turn, pinned, account);
+        Ok(Reply::Done)
+    }
+
+    /// Whose an unverified handle was before it moved to an account, until the person has said that they know.
+    fn moved_from(&self, handle: &Handle, to: AccountId) -> Option<AccountId> {
+        let is = |contact: &Contact| {
+            let rival = contact.rival.as_ref().filter(|rival| !rival.declined && rival.log.id() == to);
+            rival.is_some() && contact.handle.as_ref() == Some(handle)
+        };
+        self.contacts.iter().find(|(_, contact)| is(contact)).map(|(account, _)| *account)
+    }
+
+    fn decide_moved(
+        &mut self,
+        turn: &mut Turn<'_>,
+        handle: Handle,
+        before: AccountId,
+        adopt: bool,
+    ) -> Result<Reply, Refusal> {
+        let contact = self.contacts.get_mut(&before).ok_or(Refusal::NothingToDecide)?;
+        match &mut contact.rival {
+            Some(rival) if !adopt => rival.declined = true,
+            rival => *rival = None,
+        }
+        self.save_contact(turn, before);
+        if !adopt {
+            self.pin_handle(turn, handle, before);
+        }
         Ok(Reply::Done)
     }
 

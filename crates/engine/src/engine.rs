@@ -262,7 +262,7 @@ impl Engine {
         turn.reply(ticket, reply);
     }
 
-    /// The application has processed messages up to a number.
+    /// The application has processed a message.
     fn shown(&mut self, turn: &mut Turn<'_>, number: u64) -> Result<Reply, Refusal> {
         turn.delete(Table::Unshown, number.to_be_bytes());
         Ok(Reply::Done)

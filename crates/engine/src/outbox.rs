@@ -31,12 +31,18 @@ pub(crate) struct Outgoing {
     /// Whether a person wrote it; the rest is receipts and tokens, of which nobody is told.
     message: bool,
     state: MessageState,
+    /// Whether the relay had accepted it before it lost it (L11): then it is tried for as long as messages live.
+    was_accepted: bool,
     at: Time,
     content: Vec<u8>,
     id: Option<ContentId>,
     sealed: Option<Sealed>,
     reseals: u32,
 }
+
+/// The bits of a record's `message`.
+const MESSAGE: u8 = 1;
+const WAS_ACCEPTED: u8 = 2;
 
 struct Sealed {
     envelope: EnvelopeId,
@@ -55,7 +61,8 @@ impl Outgoing {
         Ok(Outgoing {
             to: record.to,
             handle: record.handle.map(|handle| handle.read_handle()).transpose()?,
-            message: record.message == 1,
+            message: record.message & MESSAGE != 0,
+            was_accepted: record.message & WAS_ACCEPTED != 0,
             state: record::state_from_byte(record.state).ok_or(RecordError::Damaged)?,
             at: record.at,
             content: record.content.into_vec(),
@@ -74,7 +81,7 @@ impl Outgoing {
         OutgoingRecord {
             to: self.to,
             handle: self.handle.as_ref().map(|handle| Text::new(&handle.to_string())),
-            message: u8::from(self.message),
+            message: if self.message { MESSAGE } else { 0 } | if self.was_accepted { WAS_ACCEPTED } else { 0 },
             state: self.state as u8,
             at: self.at,
             content: self.content.clone().into(),
@@ -217,6 +224,7 @@ impl Engine {
             handle,
             message,
             state: MessageState::Queued,
+            was_accepted: false,
             at: turn.now,
             content,
             id,
@@ -325,6 +333,9 @@ impl Engine {
 
     fn send_one(&mut self, turn: &mut Turn<'_>, number: u64) {
         let Some(outgoing) = self.outgoing.get(&number) else { return };
+        if outgoing.to.is_some_and(|account| self.link.gone.contains(&account)) {
+            return;
+        }
         if outgoing.sealed.is_some() {
             return self.send_sealed(turn, number);
         }
@@ -426,8 +437,34 @@ impl Engine {
             // The whole connection is in question; what waits goes again on the next one.
             Code::StoreFailed | Code::ShuttingDown | Code::Restored | Code::WrongOrder => {}
             Code::Retired => self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Retired)),
-            Code::UnknownLog => self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NotFound)),
+            Code::UnknownLog => self.inbox_is_gone(turn, number),
             code => self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Refused(code))),
+        }
+    }
+
+    /// The relay does not know the inbox: its owner's account may be gone, or the relay was restored from a backup of
+    /// before it, and its owner has not come back yet. The account is looked up again, and the bytes are kept.
+    fn inbox_is_gone(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(account) = self.outgoing.get(&number).and_then(|outgoing| outgoing.to) else {
+            return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NotFound));
+        };
+        self.unsent.insert(number);
+        self.link.gone.insert(account);
+        self.ask_for_account(turn, account);
+    }
+
+    /// There is no such account: what the relay never had for it will not be sent. What it had had waits for the account
+    /// to come back.
+    pub(crate) fn fail_gone(&mut self, turn: &mut Turn<'_>, account: AccountId) {
+        if !self.link.gone.contains(&account) {
+            return;
+        }
+        let fails = |number: &&u64| {
+            self.outgoing.get(number).is_some_and(|o| o.to == Some(account) && o.sealed.is_some() && !o.was_accepted)
+        };
+        let failed: Vec<u64> = self.unsent.iter().filter(fails).copied().collect();
+        for number in failed {
+            self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NotFound));
         }
     }
 
@@ -531,6 +568,7 @@ impl Engine {
         for number in numbers {
             if let Some(outgoing) = self.outgoing.get_mut(&number) {
                 outgoing.state = MessageState::Queued;
+                outgoing.was_accepted = true;
                 self.unsent.insert(number);
                 self.save_outgoing(turn, number);
             }
@@ -553,6 +591,14 @@ impl Engine {
                 turn.put(Table::Sent, number.to_be_bytes(), record::encode(&(state as u8)));
                 self.drop_outgoing(turn, number);
             }
+        }
+        let lost = |(number, o): (&u64, &Outgoing)| {
+            let is_lost = o.was_accepted && o.waits_for_relay() && turn.now.since(o.at) > MESSAGE_RETENTION_MS;
+            is_lost.then_some(*number)
+        };
+        let lost: Vec<u64> = self.outgoing.iter().filter_map(lost).collect();
+        for number in lost {
+            self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NotFound));
         }
         let old = |seen: &SeenRecord| turn.now.since(seen.at) > 2 * MESSAGE_RETENTION_MS && !self.window_reaches(seen);
         let old: Vec<ContentId> = self.seen.iter().filter(|(_, seen)| old(seen)).map(|(id, _)| *id).collect();

@@ -73,6 +73,49 @@ fn an_unverified_handle_moves_with_an_event() {
     assert!(world.shown(2).is_empty());
 }
 
+/// HR-01: that an unverified handle has moved is stored, whether or not anybody saw the event; the person may take it
+/// back, or say that they know.
+#[test]
+fn a_moved_handle_stays_told_until_the_person_decides() {
+    for adopt in [true, false] {
+        let mut world = World::of(&["alice", "bob", "mallory"]);
+        world.befriend(0, 1);
+        answer_with_mallory(&mut world, 2);
+        world.cut(0);
+        world.write(0, 1, "makes the relay be asked");
+        world.pass(5_000);
+        // Nobody looks at events here, and the process ends.
+        world.people[0].events.clear();
+        let disk = world.people[0].disk.clone();
+        world.restart_with(0, disk);
+        assert!(world.contact(0, 1).handle_moved);
+        let handle = world.people[1].handle.clone();
+        world.people[0].hand = Box::new(|frame| vec![frame]);
+        world.command(0, Command::Decide { handle: handle.clone(), adopt }).unwrap();
+        assert!(!world.contact(0, 1).handle_moved);
+        assert_eq!(world.command(0, Command::Decide { handle, adopt }), Err(Refusal::NothingToDecide));
+        world.write(0, 1, "to whom?");
+        world.pass(5_000);
+        let (bob, mallory) = (world.shown(1), world.shown(2));
+        let at_mallory = mallory.contains(&"to whom?".to_owned());
+        assert_eq!((at_mallory, bob.contains(&"to whom?".to_owned())), (adopt, !adopt), "{bob:?} {mallory:?}");
+    }
+}
+
+/// A look-up that is answered with somebody else is answered, too.
+#[test]
+fn a_look_up_that_is_answered_falsely_is_answered() {
+    let mut world = World::of(&["alice", "bob"]);
+    world.people[0].hand = Box::new(|frame| match frame {
+        FromRelay::Found { request, entries, devices, .. } => {
+            vec![FromRelay::Found { request, handle: "carol".into(), entries, devices }]
+        }
+        other => vec![other],
+    });
+    let handle = world.people[1].handle.clone();
+    assert_eq!(world.command(0, Command::Find(handle.clone())), Err(Refusal::BadAnswer(handle)));
+}
+
 /// Verifying is reversible, and comes from the two account ids alone (I2).
 #[test]
 fn safety_numbers_are_the_same_on_both_sides() {

@@ -6,6 +6,7 @@ mod attacks;
 mod contacts;
 mod delivery;
 mod killed;
+mod limits;
 mod mutations;
 mod restored;
 mod world;

@@ -130,3 +130,134 @@ fn what_is_held_survives_a_restored_relay() {
     shown.sort();
     assert_eq!(shown, ["from alice", "from carol"]);
 }
+
+/// L11: a relay that was restored from a backup of before somebody had registered does not make what was accepted for
+/// them unsendable: it arrives once they are back.
+#[test]
+fn what_a_relay_lost_with_its_receiver_arrives_when_they_are_back() {
+    let mut world = World::of(&["alice"]);
+    let backup = world.store.snapshot();
+    world.add("bob");
+    world.people[1].hand = Box::new(|_| vec![]);
+    world.cut(1);
+    let number = world.write(0, 1, "accepted, then lost with its receiver");
+    assert_eq!(world.state(0, number), Some(MessageState::Accepted));
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(10_000);
+    assert_eq!(world.state(0, number), Some(MessageState::Queued));
+    // What is written now is for somebody whom the relay does not know, and that is said.
+    let unknown = world.write(0, 1, "written while nobody has that handle");
+    world.pass(310_000);
+    assert_eq!(world.state(0, unknown), Some(MessageState::Unsent));
+    assert_eq!(world.state(0, number), Some(MessageState::Queued));
+    world.people[1].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(1);
+    world.pass(310_000);
+    assert_eq!(world.shown(1), ["accepted, then lost with its receiver"]);
+}
+
+/// L11: a backup that was put back without saying so: positions that were read are given again, to other messages. None
+/// of them is passed over.
+#[test]
+fn a_backup_that_was_put_back_silently_loses_nothing() {
+    let mut world = World::of(&["alice", "bob"]);
+    world.befriend(0, 1);
+    let backup = world.store.snapshot();
+    for number in 0..5 {
+        world.write(0, 1, &format!("before {number}"));
+    }
+    world.pass(6_000);
+    world.store.restore(&backup);
+    world.cut(0);
+    world.cut(1);
+    world.pass(5_000);
+    world.write(0, 1, "after");
+    world.pass(5_000);
+    assert_eq!(world.shown(1).last().unwrap(), "after");
+    assert_eq!(world.shown(1).len(), 7, "{:?}", world.shown(1));
+}
+
+/// D3, L11: a store that was put back, and a relay that was put back further: the relay gets the account log's entries
+/// that it lost, then the store gets its new keys.
+#[test]
+fn a_restored_store_at_a_restored_relay_finds_its_way_back() {
+    let mut world = World::of(&["alice", "bob"]);
+    world.befriend(0, 1);
+    let (backup, first) = (world.store.snapshot(), world.people[1].disk.clone());
+    let restart = |world: &mut World, disk| {
+        world.cut(1);
+        world.restart_with(1, disk);
+        world.pass(10_000);
+    };
+    // New keys, once; and again two days later, which an even older store then learns of.
+    world.reconnect(1);
+    world.reconnect(1);
+    restart(&mut world, first);
+    let second = world.people[1].disk.clone();
+    world.now = world.now.plus(2 * sealwire_wire::limits::DAY_MS);
+    world.reconnect(1);
+    world.reconnect(1);
+    restart(&mut world, second.clone());
+    world.people[1].events.clear();
+    restart(&mut world, second);
+    assert!(world.people[1].saw(|event| *event == Event::StoreConflict), "within a day, a person decides");
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.now = world.now.plus(2 * sealwire_wire::limits::DAY_MS);
+    world.pass(20_000);
+    assert!(world.people[1].saw(|event| *event == Event::StoreRestored), "{:?}", world.people[1].events);
+    world.write(1, 0, "back");
+    world.pass(10_000);
+    assert!(world.shown(0).contains(&"back".to_owned()));
+}
+
+/// S5: a relay that says of a store that it was put back, twice, and then tells the truth: on a new connection messages
+/// flow at once, on the same one within an hour.
+#[test]
+fn a_lie_about_what_was_read_ends_with_the_liar() {
+    let lie = |world: &mut World| {
+        let mut read_upto = 1 << 40;
+        world.people[1].hand = Box::new(move |frame| match frame {
+            FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered {
+                account,
+                handle,
+                inbox,
+                restored,
+                account_entries,
+                account_head,
+                ..
+            }) => {
+                read_upto += 1;
+                vec![FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered {
+                    account,
+                    handle,
+                    inbox,
+                    restored,
+                    read_upto: sealwire_wire::Position(read_upto),
+                    account_entries,
+                    account_head,
+                })]
+            }
+            other => vec![other],
+        });
+    };
+    for on_the_same in [false, true] {
+        let mut world = World::of(&["alice", "bob"]);
+        world.befriend(0, 1);
+        lie(&mut world);
+        world.reconnect(1);
+        world.pass(5_000);
+        assert!(world.people[1].saw(|event| *event == Event::StoreConflict), "{:?}", world.people[1].events);
+        world.people[1].hand = Box::new(|frame| vec![frame]);
+        if !on_the_same {
+            world.reconnect(1);
+        }
+        world.write(0, 1, "through");
+        world.pass(if on_the_same { 3_700_000 } else { 400_000 });
+        assert!(world.shown(1).contains(&"through".to_owned()), "{on_the_same}: {:?}", world.shown(1));
+        world.write(1, 0, "and back");
+        world.pass(10_000);
+        assert!(world.shown(0).contains(&"and back".to_owned()));
+    }
+}

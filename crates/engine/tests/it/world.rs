@@ -151,6 +151,10 @@ impl World {
         self.people[person].engine.profile().account
     }
 
+    pub(crate) fn inbox(&self, person: usize) -> sealwire_wire::InboxAddress {
+        self.people[person].engine.profile().inbox
+    }
+
     pub(crate) fn contact(&self, of: usize, whom: usize) -> ContactView {
         self.people[of].engine.contact(self.account(whom)).expect("a contact")
     }
