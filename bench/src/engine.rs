@@ -10,7 +10,7 @@ use ed25519_dalek::SigningKey;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sealwire_client::{ClientStore, Unlock};
-use sealwire_engine::{Command, Engine, Event, Input, Output, Settings, To};
+use sealwire_engine::{Command, Engine, Event, Input, Invite, Output, Settings, To};
 use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Registration, Relay, Served, serve};
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
@@ -87,7 +87,7 @@ impl World {
             // Receipts would come with the clock, which stands still here.
             let settings = Settings {
                 handle: handle.clone(),
-                invite: String::new(),
+                invite: Invite::default(),
                 relay_key: None,
                 receipt_delay_ms: 3_600_000,
             };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Change, Command, Engine, Event, Input, Output, Refusal, Reply, Settings, StoredMessage, Table, Ticket, To,
+    Change, Command, Engine, Event, Input, Invite, Output, Refusal, Reply, Settings, StoredMessage, Table, Ticket, To,
 };
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::ToRelay;
@@ -58,7 +58,8 @@ pub(crate) struct Trouble {
 impl Device {
     pub(crate) fn new(handle: Handle, mut dice: Dice, now: Time) -> Device {
         let receipt_delay_ms = 5_000;
-        let settings = Settings { handle: handle.clone(), invite: String::new(), relay_key: None, receipt_delay_ms };
+        let settings =
+            Settings { handle: handle.clone(), invite: Invite::default(), relay_key: None, receipt_delay_ms };
         let (engine, step) = Engine::create(settings, now, &mut dice.0);
         let mut disk = Records::new();
         apply(&mut disk, &step.changes);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sealwire_client::{
-    Account, Client, ClientStore, Command, Error, Event, Events, Handle, Profile, RelayAddress, StoreError, Unlock,
+    Account, Client, ClientStore, Command, Error, Event, Events, Handle, Invite, Profile, RelayAddress, StoreError,
+    Unlock,
 };
 use serde_json::{Value, json};
 
@@ -117,7 +118,7 @@ async fn again(
     }
     let (client, events) = Client::open_at(home, unlock, options.relay.is_some().then_some(relay)).await?;
     if !profile.registered {
-        client.command(Command::Register { handle: handle.clone(), invite }).await?;
+        client.command(Command::Register { handle: handle.clone(), invite: Invite(invite) }).await?;
     }
     Ok((client, events))
 }

@@ -101,7 +101,7 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
         Event::IdentityChanged { handle, to, blocks: false, .. } => Notice::warning(
             "identity-changed",
             Some(*to),
-            format!("{handle} belongs to another account ({to}) than before; messages go there from now on. `sealwire verify {handle}` compares numbers, `sealwire block {handle}` refuses it"),
+            format!("{handle} belongs to another account ({to}) than before; messages go there from now on. `sealwire verify {handle}` compares numbers, `--keep` goes back to the one before"),
         ),
         Event::BadAnswer { account } => {
             let whom = match account {
@@ -131,6 +131,7 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
         Event::StoreRestored => Notice::warning("store-restored", None, "this account's files were older than its last connection, so it made new keys and goes on; what came in between may be missing".into()),
         Event::StoreConflict => Notice::end("store-conflict", Exit::Refused, "another copy of this account's files seems to be in use, so nothing is sent: close the other one. If this is the one to keep: `sealwire reclaim`".into()),
         Event::RelayRestored => Notice::note("relay-restored", None, "the relay was restored from a backup; what it may have lost is sent again".into()),
+        Event::StoreDamaged => Notice::warning("store-damaged", None, "messages that came cannot be read from this account's files; what comes from now on is shown. `sealwire doctor` checks the files: a failing disk, perhaps".into()),
         Event::Replaced => Notice::end("replaced", Exit::Failed, "another connection of this account took over; if you did not open one, a copy of your files is in use: `sealwire doctor`".into()),
         Event::LogIn(problem) => Notice::end("log-in", Exit::Refused, log_in(problem)),
         Event::Refused { code, text } => Notice::warning("refused", None, format!("the relay refused something: {} ({})", terminal::line(text), code.name())),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sealwire_engine::{
-    Command, ContactView, Engine, Event, MessageState, Profile, Refusal, Reply, Settings, StoredMessage,
+    Command, ContactView, Engine, Event, Invite, MessageState, Profile, Refusal, Reply, Settings, StoredMessage,
     StoredQuarantine, To,
 };
 use sealwire_wire::content::{BYTES, Part};
@@ -29,7 +29,7 @@ const BEHIND_PROXY: &str = "relay-behind-proxy";
 const YES: &str = "yes";
 
 /// What an account is made with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Account {
     handle: Handle,
     relay: RelayAddress,
@@ -91,6 +91,15 @@ impl Account {
     pub fn receipt_delay_ms(mut self, delay: u64) -> Account {
         self.receipt_delay_ms = delay;
         self
+    }
+}
+
+/// Without the invite code: whoever has it can register.
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut account = f.debug_struct("Account");
+        account.field("handle", &self.handle).field("relay", &self.relay).field("root", &self.root);
+        account.field("behind_proxy", &self.behind_proxy).field("has_invite", &!self.invite.is_empty()).finish()
     }
 }
 
@@ -163,7 +172,7 @@ impl Client {
             }
             let settings = Settings {
                 handle: account.handle,
-                invite: account.invite,
+                invite: Invite(account.invite),
                 relay_key: account.relay_key,
                 receipt_delay_ms: account.receipt_delay_ms,
             };

@@ -25,6 +25,9 @@ const BATCH: usize = 32;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How often an application that does not keep up with its events is looked after.
 const CATCH_UP: Duration = Duration::from_millis(50);
+/// Events that a person has to know of and that wait for an application that does not keep up, one of each kind and
+/// account. Beyond that they are lost; what they tell of is in the contacts.
+const HELD_BACK_MAX: usize = 1_024;
 /// Messages that are read at once for an application that did not keep up.
 const CATCH_UP_MESSAGES: u32 = 64;
 
@@ -66,6 +69,9 @@ pub(crate) struct Driver {
     told: u64,
     /// Whether messages wait in the store because the application did not take its events.
     behind: bool,
+    /// What a person has to know of ([`Event::matters`]) and did not fit: rejected envelopes, which anybody can send, do
+    /// not push it out.
+    held_back: BTreeMap<(u8, Option<AccountId>), Event>,
     rng: UnwrapErr<SysRng>,
     ticked: Instant,
     /// Requests that came while the store failed.
@@ -105,6 +111,7 @@ impl Driver {
             told: 0,
             // What the application had not processed when it ended comes first.
             behind: true,
+            held_back: BTreeMap::new(),
             rng: UnwrapErr(SysRng),
             ticked: Instant::now(),
             aside: Vec::new(),
@@ -122,6 +129,7 @@ impl Driver {
             if self.closing.is_some() || self.over {
                 break;
             }
+            self.tell_held_back();
             if self.behind && self.channels.events.capacity() > 0 {
                 self.catch_up();
             }
@@ -138,7 +146,7 @@ impl Driver {
     /// Waits for an input, handles it and whatever else is there already, and gives what follows. `None`: the end.
     async fn next_step(&mut self) -> Option<Step> {
         let wake = self.engine.next_wake().map_or(TICK, |at| Duration::from_millis(at.since(now())).min(TICK));
-        let wait = if self.behind { wake.min(CATCH_UP) } else { wake };
+        let wait = if self.behind || !self.held_back.is_empty() { wake.min(CATCH_UP) } else { wake };
         let mut step = Step::default();
         if !self.aside.is_empty() {
             std::mem::take(&mut self.aside).into_iter().for_each(|request| self.request(request, &mut step));
@@ -304,11 +312,7 @@ impl Driver {
         let number = match &event {
             Event::Message(message) => message.number,
             Event::Request(request) => request.message.number,
-            _ => {
-                // Whatever does not fit can be asked for: contacts, states, profile.
-                let _ = self.channels.events.try_send(event);
-                return;
-            }
+            _ => return self.tell_other(event),
         };
         // Messages are told in order, once per run: those that do not fit stay in the store until there is room.
         if self.behind || self.channels.events.try_send(event).is_err() {
@@ -318,10 +322,33 @@ impl Driver {
         }
     }
 
+    /// What does not fit can be asked for: states, the quarantine, the profile. But not what a person has to know of
+    /// without asking.
+    fn tell_other(&mut self, event: Event) {
+        let Err(refused) = self.channels.events.try_send(event) else { return };
+        let event = refused.into_inner();
+        if let Some(kind) = event.matters()
+            && (self.held_back.len() < HELD_BACK_MAX || self.held_back.contains_key(&kind))
+        {
+            self.held_back.insert(kind, event);
+        }
+    }
+
+    fn tell_held_back(&mut self) {
+        while self.channels.events.capacity() > 0
+            && let Some((_, event)) = self.held_back.pop_first()
+        {
+            self.tell_other(event);
+        }
+    }
+
     /// Hands over messages that wait in the store, as many as there is room for.
     fn catch_up(&mut self) {
         while self.behind {
-            let Ok(waiting) = self.store.unshown(self.told, CATCH_UP_MESSAGES) else { return };
+            let Ok(waiting) = self.store.unshown(self.told, CATCH_UP_MESSAGES) else {
+                self.behind = false;
+                return self.tell_other(Event::StoreDamaged);
+            };
             if waiting.is_empty() {
                 self.behind = false;
             }

@@ -28,8 +28,8 @@ mod store;
 
 pub use client::{Account, Client, Error, Events, Sent};
 pub use sealwire_engine::{
-    Command, ContactView, Event, Incoming, LogInProblem, MessageState, Profile, QuarantineReason, Refusal, Reply,
-    RequestView, StoredMessage, StoredQuarantine, To, UnsentReason,
+    Command, ContactView, Event, Incoming, Invite, LogInProblem, MessageState, Profile, QuarantineReason, Refusal,
+    Reply, RequestView, StoredMessage, StoredQuarantine, To, UnsentReason,
 };
 pub use sealwire_keys::SafetyNumber;
 pub use sealwire_wire::content::{Content, Part};

@@ -447,8 +447,12 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Makes a folder and those above it, each with a durable name.
 fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    let missing: Vec<&Path> =
+        folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
     fs::create_dir_all(folder)?;
+    missing.into_iter().rev().try_for_each(sync_folder_of)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealwire_client::{
-    Account, Client, Code, Event, Events, Handle, LogInProblem, MessageState, Part, Refusal, Unlock,
+    Account, Client, Code, Command, Event, Events, Handle, LogInProblem, MessageState, Part, Refusal, Unlock,
 };
 use sealwire_relay::{Registration, Server, start_local};
 
@@ -115,6 +115,36 @@ async fn what_cannot_be_saved_is_not_sent() {
     tokio::time::timeout(PATIENCE, sent.reached(MessageState::Accepted)).await.expect("in time").unwrap();
     let first = next(&mut events, |event| matches!(event, Event::Request(_))).await;
     assert!(matches!(first, Event::Request(r) if r.message.content.part == Part::Text("saved".into())));
+}
+
+/// HR-01, P: what a person has to know reaches an application that is behind, whatever anybody sends meanwhile: here more
+/// than its queue holds, from somebody who is blocked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_has_to_know_is_not_pushed_out() {
+    let home = tempfile::tempdir().unwrap();
+    let relay = relay(home.path()).await;
+    let (alice, mut events) = join(home.path(), &relay, "alice").await;
+    let (bob, _bob_events) = join(home.path(), &relay, "bob").await;
+    let (mallory, _mallory_events) = join(home.path(), &relay, "mallory").await;
+    let refused = alice.find("mallory@here").await.unwrap().account;
+    alice.command(Command::Block(refused)).await.unwrap();
+    alice.find("bob@here").await.unwrap();
+    next(&mut events, |event| matches!(event, Event::ContactAdded { account, .. } if *account != refused)).await;
+    // Nobody takes events from here on.
+    let mut last = None;
+    for _ in 0..1_100 {
+        last = Some(mallory.send_text("alice@here", "junk").await.unwrap());
+    }
+    tokio::time::timeout(PATIENCE, last.unwrap().reached(MessageState::Accepted)).await.expect("in time").unwrap();
+    bob.command(Command::Retire).await.unwrap();
+    // Over another connection Alice's client looks bob up again, and learns of it.
+    let port = relay.address().port();
+    relay.stop().await;
+    let _again = start_local(&home.path().join("relay"), port, Some("here"), Registration::Open).await.unwrap();
+    let sent = alice.send_text("bob@here", "are you there?").await.unwrap();
+    let reached = tokio::time::timeout(PATIENCE, sent.reached(MessageState::Accepted)).await.expect("in time");
+    assert!(reached.is_err(), "{reached:?}");
+    next(&mut events, |event| matches!(event, Event::ContactRetired { .. })).await;
 }
 
 /// N1: a proxy that ends TLS in front of a relay. A client that was not told binds its log-in to the connection, which

@@ -15,6 +15,16 @@ pub enum To {
     Account(AccountId),
 }
 
+/// An invite code, or none. Whoever has it can register, so it does not print.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Invite(pub String);
+
+impl std::fmt::Debug for Invite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_empty() { "Invite(none)" } else { "Invite(..)" })
+    }
+}
+
 /// What an application can ask for. Each gets one [`Reply`] or [`Refusal`], once it is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -55,7 +65,7 @@ pub enum Command {
         /// Which one.
         handle: Handle,
         /// For relays that want one.
-        invite: String,
+        invite: Invite,
     },
     /// "This device is the real one": makes new direct keys though the last ones are younger than a day (N3).
     Reclaim,

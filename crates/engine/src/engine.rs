@@ -14,7 +14,7 @@ use sealwire_wire::{
 };
 use zeroize::Zeroizing;
 
-use crate::command::{Command, ContactView, Refusal, Reply};
+use crate::command::{Command, ContactView, Invite, Refusal, Reply};
 use crate::connection::Link;
 use crate::contacts::{Contact, Derived};
 use crate::outbox::Outgoing;
@@ -29,7 +29,7 @@ pub struct Settings {
     /// The handle to ask for; its host is the relay's name.
     pub handle: Handle,
     /// For relays that want one; else empty.
-    pub invite: String,
+    pub invite: Invite,
     /// The relay's key, where it is known beforehand; else the first one seen is pinned.
     pub relay_key: Option<[u8; 32]>,
     /// How long receipts are gathered; `limits::RECEIPT_DELAY_MS` unless there is a reason.
@@ -152,7 +152,7 @@ impl Engine {
             relay_key: settings.relay_key,
             instance: None,
             handle: settings.handle,
-            invite: settings.invite,
+            invite: settings.invite.0,
             inbox: InboxAddress(turn.random()),
             registered: false,
             behind: false,
@@ -252,7 +252,7 @@ impl Engine {
             Command::MarkRead(ids) => self.mark_read(turn, &ids),
             Command::Shown(number) => self.shown(turn, number),
             Command::SetPresence(on) => self.set_presence(turn, on),
-            Command::Register { handle, invite } => self.register_as(turn, handle, invite),
+            Command::Register { handle, invite } => self.register_as(turn, handle, invite.0),
             Command::Reclaim => self.reclaim(turn),
             Command::TrustRelay => self.trust_relay(turn),
             Command::Reconnect => self.reconnect(turn),

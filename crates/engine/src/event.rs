@@ -213,6 +213,8 @@ pub enum Event {
     StoreConflict,
     /// The relay was restored from a backup; what it may have lost is sent again.
     RelayRestored,
+    /// Messages that came wait in the store and cannot be read. What comes from now on is told.
+    StoreDamaged,
     /// Another connection of this device took over; this one stays away.
     Replaced,
     /// Logging in needs a person.
@@ -224,4 +226,26 @@ pub enum Event {
         /// What the relay says of it.
         text: String,
     },
+}
+
+impl Event {
+    /// Whether a person has to know of it though they ask for nothing: then its kind and whom it is about, of which the
+    /// newest one counts. `None` for what is stored or can be asked for, and for what tells of one envelope among many.
+    pub fn matters(&self) -> Option<(u8, Option<AccountId>)> {
+        Some(match self {
+            Event::Registered { .. } => (1, None),
+            Event::RegistrationRefused { .. } => (2, None),
+            Event::ContactRetired { account } => (3, Some(*account)),
+            Event::ContactChanged { account, verified: true } => (4, Some(*account)),
+            Event::IdentityChanged { from, .. } => (5, Some(*from)),
+            Event::HandleClaimed { account, .. } => (6, Some(*account)),
+            Event::StoreRestored => (7, None),
+            Event::StoreConflict => (8, None),
+            Event::RelayRestored => (9, None),
+            Event::StoreDamaged => (10, None),
+            Event::Replaced => (11, None),
+            Event::LogIn(_) => (12, None),
+            _ => return None,
+        })
+    }
 }

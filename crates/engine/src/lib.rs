@@ -17,7 +17,7 @@ mod outbox;
 mod record;
 mod step;
 
-pub use command::{Command, ContactView, Refusal, Reply, To};
+pub use command::{Command, ContactView, Invite, Refusal, Reply, To};
 pub use engine::{Engine, LoadError, Profile, Settings};
 pub use event::{Event, Incoming, LogInProblem, MessageState, QuarantineReason, RequestView, UnsentReason};
 pub use record::{Change, StoredMessage, StoredQuarantine, StoredState, Table};

@@ -73,7 +73,7 @@ impl World {
         let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
         let handle = Handle::parse(&format!("{name}@relay")).unwrap();
         let settings =
-            Settings { handle: handle.clone(), invite: String::new(), relay_key: None, receipt_delay_ms: 5_000 };
+            Settings { handle: handle.clone(), invite: Invite::default(), relay_key: None, receipt_delay_ms: 5_000 };
         let (engine, step) = Engine::create(settings, self.now, &mut rng);
         let mut disk = Records::new();
         apply(&mut disk, &step.changes);
