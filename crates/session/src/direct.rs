@@ -36,6 +36,12 @@ pub const OVERHEAD: usize = HEADER + TAG;
 pub struct Commitment(pub [u8; 32]);
 
 impl Commitment {
+    /// For a comparison in constant time that takes four steps instead of 32.
+    fn words(&self) -> [u64; 4] {
+        let (words, _) = self.0.as_chunks();
+        std::array::from_fn(|word| u64::from_ne_bytes(words[word]))
+    }
+
     /// The key id.
     pub fn key_id(&self) -> [u8; 8] {
         let mut id = [0; 8];
@@ -217,7 +223,7 @@ impl DirectSession {
     /// [`OpenError`].
     pub fn open(&self, envelope: EnvelopeId, body: &[u8]) -> Result<Vec<u8>, OpenError> {
         let header = Header::parse(body)?;
-        let same_key = header.commitment.0.ct_eq(&self.commitment.0);
+        let same_key = header.commitment.words().ct_eq(&self.commitment.words());
         if !bool::from(same_key) || header.suite != self.suite || header.sender != self.sender.hint() {
             return Err(OpenError::OtherKey);
         }

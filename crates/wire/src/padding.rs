@@ -71,7 +71,9 @@ pub fn pad_behind(buffer: &mut Vec<u8>, plaintext: &[u8]) -> Result<(), PaddingE
 /// [`PaddingError::Malformed`] for anything that [`pad`] does not make, a longer padding than needed included:
 /// one plaintext has one padded form.
 pub fn unpad(padded: &[u8]) -> Result<&[u8], PaddingError> {
-    let end = padded.iter().rposition(|&byte| byte != 0).ok_or(PaddingError::Malformed)?;
+    // Eight zeros at a time: most of a padded message is zeros, and this runs for every one that is opened.
+    let words = padded.rchunks_exact(8).take_while(|word| **word == [0; 8]).count();
+    let end = padded[..padded.len() - 8 * words].iter().rposition(|&byte| byte != 0).ok_or(PaddingError::Malformed)?;
     let canonical = padded[end] == 0x80 && padded_length(end) == padded.len() && padded.len() <= MESSAGE_MAX;
     canonical.then(|| &padded[..end]).ok_or(PaddingError::Malformed)
 }
