@@ -484,6 +484,9 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 
 fn open_database(folder: &Path) -> Result<Connection, StoreError> {
     let db = Connection::open(folder.join(FILE))?;
+    // Of a new file. A step changes a few small records that lie apart: with SQLite's 4,096 it writes 2.3 times as much
+    // (bench engine: 85 KB for a message of 256 B from send to shown, against 37).
+    db.pragma_update(None, "page_size", 1_024)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "secure_delete", "ON")?;
