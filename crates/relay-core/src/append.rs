@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use sealwire_store as store;
 use sealwire_store::{Operation, Outcome, Record, Refusal};
-use sealwire_wire::entry::{Entry, EntryError, EntryKind};
+use sealwire_wire::direct::sender_hint;
+use sealwire_wire::entry::{Body, Entry, EntryError, EntryKind};
 use sealwire_wire::frame::{FromRelay, RosterChange, Welcome};
 use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, ATTACHED_LOGS_MAX, COMMITS_PER_MINUTE};
 use sealwire_wire::{Code, ConversationId, EnvelopeId, InboxAddress, LogId, Time};
@@ -148,6 +149,9 @@ fn checked(
     if entry.kind.is_for_inbox() != matches!(log, LogId::Inbox(_)) {
         return Err((Code::Malformed, "this kind of entry belongs into another kind of log"));
     }
+    if !names_its_writer(session, &entry) {
+        return Err((Code::EntryRefused, "a direct-mode entry names the device that writes it"));
+    }
     let roster = match (entry.kind, roster) {
         (EntryKind::Commit | EntryKind::RestoreRoster, Some(change)) => Some(read_roster(change)?),
         (EntryKind::RestoreRoster, None) => return Err((Code::Malformed, "a restoration needs a roster")),
@@ -155,6 +159,15 @@ fn checked(
         (_, Some(_)) => return Err((Code::Malformed, "this kind of entry changes no roster")),
     };
     Ok(store::Append { log, writer: session.inbox, entry, roster })
+}
+
+/// A made-up sender would cost every reader a look-up, so a direct-mode body has to name the device that is logged in.
+/// Its header is in clear; nothing is opened. A body that is a blob's hash names nobody, and costs no look-up.
+fn names_its_writer(session: Session, entry: &Entry) -> bool {
+    match (entry.kind, &entry.body) {
+        (EntryKind::Direct, Body::Inline(body)) => sender_hint(body) == Some(session.proven.device.hint()),
+        _ => true,
+    }
 }
 
 fn read_roster(change: RosterChange) -> Result<store::RosterChange, (Code, &'static str)> {

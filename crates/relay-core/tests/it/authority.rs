@@ -3,14 +3,14 @@ use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
 use sealwire_wire::limits::{FRAME_MAX, LOOKUPS_PER_MINUTE};
 use sealwire_wire::{BlobHash, Code, ConversationId};
 
-use crate::device::{Device, append};
+use crate::device::Device;
 use crate::world::{Id, World, ack, only_code};
 
 /// One of each frame but LogIn, as `device` would send it.
 fn every_verb(device: &Device) -> Vec<ToRelay> {
     let conversation = ConversationId([4; 32]);
     vec![
-        append(device.inbox_log(), 1, 10),
+        device.append(device.inbox_log(), 1, 10),
         ack(device.inbox_log(), 1),
         ToRelay::Lookup { request: 1, by: LookupBy::Handle("alice".to_owned()) },
         device.register("alice"),
@@ -90,7 +90,7 @@ fn another_device_gains_nothing() {
     let (mut alice, mut mallory) = (Device::new(1), Device::new(2));
     let alices = world.register(&mut alice, "alice");
     let mallorys = world.register(&mut mallory, "mallory");
-    world.ask(mallorys, &append(alice.inbox_log(), 1, 10));
+    world.ask(mallorys, &mallory.append(alice.inbox_log(), 1, 10));
     assert_eq!(world.take(alices).len(), 1);
 
     // Read or acknowledge her inbox, change her account, take her name, her inbox or her genesis.
