@@ -7,12 +7,12 @@ use sealwire_store::{Operation, Outcome, Record, Refusal};
 use sealwire_wire::direct::sender_hint;
 use sealwire_wire::entry::{Body, Entry, EntryError, EntryKind};
 use sealwire_wire::frame::{FromRelay, RosterChange, Welcome};
-use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, ATTACHED_LOGS_MAX, COMMITS_PER_MINUTE};
+use sealwire_wire::limits::{APPENDS_BURST, APPENDS_IN_FLIGHT_MAX, ATTACHED_LOGS_MAX, COMMITS_PER_MINUTE};
 use sealwire_wire::{Code, ConversationId, EnvelopeId, InboxAddress, LogId, Time};
 
 use crate::connection::{BUSY_RETRY_MS, Connection, Session, Waiting};
 use crate::decision::Question;
-use crate::rate::Rate;
+use crate::rate::{Gate, Rate};
 use crate::records::{self, InboxOwner};
 
 /// For how long an inbox that took entries is not asked about again. An account that retires meanwhile still gets
@@ -22,9 +22,10 @@ const INBOX_KNOWN_MS: u64 = 10_000;
 const INBOXES_KNOWN_MAX: usize = 256;
 
 /// A connection's appends under way.
-#[derive(Default)]
 pub(crate) struct Appends {
     in_flight: u32,
+    /// `None`: no limit.
+    gate: Option<Gate>,
     /// Inboxes that are being asked about, with the appends that wait for it, in order.
     checking: BTreeMap<InboxAddress, Vec<store::Append>>,
     /// Inboxes that took entries, and until when they are not asked about again.
@@ -48,6 +49,9 @@ impl Connection {
         };
         if self.appends.in_flight >= APPENDS_IN_FLIGHT_MAX {
             return self.refuse_append(Code::Busy, envelope, BUSY_RETRY_MS, "too many appends wait");
+        }
+        if let Some(Err(wait)) = self.appends.gate.as_mut().map(|gate| gate.take(envelope, self.now)) {
+            return self.refuse_append(Code::RateLimited, envelope, wait, "too many appends in a minute");
         }
         if let (EntryKind::Commit, LogId::Conversation(conversation)) = (append.entry.kind, log)
             && let Err(wait) = self.appends.take_commit(conversation, self.now)
@@ -120,6 +124,11 @@ impl Connection {
 }
 
 impl Appends {
+    pub(crate) fn at_most(per_minute: u32) -> Appends {
+        let gate = (per_minute > 0).then(|| Gate::new(Rate::with_burst(per_minute, APPENDS_BURST)));
+        Appends { in_flight: 0, gate, checking: BTreeMap::new(), known: BTreeMap::new(), commits: BTreeMap::new() }
+    }
+
     /// L10: against a stream of commits that keeps everybody `Stale`.
     fn take_commit(&mut self, conversation: ConversationId, now: Time) -> Result<(), u64> {
         if self.commits.len() >= ATTACHED_LOGS_MAX {

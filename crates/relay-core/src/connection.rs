@@ -141,7 +141,7 @@ impl Connection {
             state: State::Fresh,
             lookups: Rate::per_minute(limits::LOOKUPS_PER_MINUTE),
             publishes: Rate::per_minute(crate::publish::PUBLISHES_PER_MINUTE),
-            appends: Appends::default(),
+            appends: Appends::at_most(relay.policy().appends_per_minute),
             readers: Readers::default(),
             presence: Presence::default(),
             next_token: 0,

@@ -29,18 +29,35 @@ impl Registration {
     }
 }
 
+/// What an operator decides. Made from a [`Registration`], everything else as most want it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Who may make an account.
+    pub registration: Registration,
+    /// Appends of one connection in a minute, [`APPENDS_PER_MINUTE`](limits::APPENDS_PER_MINUTE) by default; 0: no
+    /// limit, which is for tests and benches.
+    pub appends_per_minute: u32,
+}
+
+impl From<Registration> for Policy {
+    fn from(registration: Registration) -> Policy {
+        Policy { registration, appends_per_minute: limits::APPENDS_PER_MINUTE }
+    }
+}
+
 /// A relay's name, key and policy. Never changes while connections hold it.
 pub struct Relay {
     name: String,
     key: SigningKey,
     instance: InstanceId,
-    registration: Registration,
+    policy: Policy,
 }
 
 impl Relay {
-    /// A relay by its name (the host part of its handles), its signing key, and the instance id of its store.
-    pub fn new(name: &str, key: SigningKey, instance: InstanceId, registration: Registration) -> Relay {
-        Relay { name: name.to_owned(), key, instance, registration }
+    /// A relay by its name (the host part of its handles), its signing key, the instance id of its store, and its policy,
+    /// for which a [`Registration`] does.
+    pub fn new(name: &str, key: SigningKey, instance: InstanceId, policy: impl Into<Policy>) -> Relay {
+        Relay { name: name.to_owned(), key, instance, policy: policy.into() }
     }
 
     /// The host part of its handles.
@@ -58,9 +75,9 @@ impl Relay {
         self.instance
     }
 
-    /// Who may make an account.
-    pub fn registration(&self) -> Registration {
-        self.registration
+    /// What its operator decided.
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
     pub(crate) fn hello(&self, challenge: [u8; 32], now: Time) -> FromRelay {
@@ -80,8 +97,9 @@ impl Relay {
                 appends_in_flight: limits::APPENDS_IN_FLIGHT_MAX,
                 lookups_per_minute: limits::LOOKUPS_PER_MINUTE,
                 watched_tokens: limits::WATCHED_TOKENS_MAX as u32,
+                appends_per_minute: self.policy.appends_per_minute,
             },
-            registration: self.registration.name().to_owned(),
+            registration: self.policy.registration.name().to_owned(),
             time: now,
         })
     }
@@ -93,9 +111,6 @@ impl Relay {
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay")
-            .field("name", &self.name)
-            .field("registration", &self.registration)
-            .finish_non_exhaustive()
+        f.debug_struct("Relay").field("name", &self.name).field("policy", &self.policy).finish_non_exhaustive()
     }
 }

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use sealwire_relay::{Config, Registration, Server, StartError, TlsFiles, open_store};
+use sealwire_relay::{Config, Policy, Registration, Server, StartError, TlsFiles, open_store};
 use sealwire_store::{Outcome, Store, StoreError};
+use sealwire_wire::limits::APPENDS_PER_MINUTE;
 use sealwire_wire::{InstanceId, Time};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +43,9 @@ struct Arguments {
     /// Go without TLS on an address that others reach: only behind a proxy that ends TLS.
     #[arg(long)]
     insecure_plain: bool,
+    /// Entries that one connection may append in a minute, at most a thousand of them at once; 0: no limit.
+    #[arg(long, env = "SEALWIRE_APPENDS_PER_MINUTE", value_name = "N", default_value_t = APPENDS_PER_MINUTE)]
+    appends_per_minute: u32,
 }
 
 #[derive(Subcommand)]
@@ -105,14 +109,15 @@ fn run(arguments: Arguments) -> Result<(), String> {
 
 async fn relay(arguments: Arguments, store: Arc<dyn Store>) -> Result<(), String> {
     let has_tls = arguments.tls_cert.is_some();
+    let registration = match arguments.auth {
+        Auth::Open => Registration::Open,
+        Auth::Invite => Registration::Invite,
+        Auth::Closed => Registration::Closed,
+    };
     let config = Config {
         listen: arguments.listen,
         name: arguments.name,
-        registration: match arguments.auth {
-            Auth::Open => Registration::Open,
-            Auth::Invite => Registration::Invite,
-            Auth::Closed => Registration::Closed,
-        },
+        policy: Policy { appends_per_minute: arguments.appends_per_minute, ..registration.into() },
         tls: arguments.tls_cert.zip(arguments.tls_key).map(|(certificates, key)| TlsFiles { certificates, key }),
         insecure_plain: arguments.insecure_plain,
     };

@@ -9,7 +9,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use sealwire_relay_core::Registration;
+use sealwire_relay_core::Policy;
 use sealwire_store::logs::Limits;
 use sealwire_store::{Store, StoreError};
 use sealwire_store_sqlite::SqliteStore;
@@ -40,8 +40,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The host part of its handles; `None`: `localhost:PORT` on a loopback address, else the address.
     pub name: Option<String>,
-    /// Who may make an account.
-    pub registration: Registration,
+    /// What its operator decides: who may make an account, how fast a connection may write.
+    pub policy: Policy,
     /// The certificate, where the relay ends TLS itself.
     pub tls: Option<TlsFiles>,
     /// Whether to go without TLS on other than loopback addresses: behind a proxy that ends it.
@@ -91,7 +91,7 @@ impl Server {
         let listener = listen(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         let name = config.name.clone().unwrap_or_else(|| default_name(address));
-        let service = Service::start(&name, config.registration, store)?;
+        let service = Service::start(&name, config.policy, store)?;
         let door = Door { router: service.router(), shared: Arc::clone(service.shared()), tls };
         let listening = tokio::spawn(accept(listener, door));
         Ok(Server { service, address, listening })
@@ -126,7 +126,8 @@ impl Server {
 }
 
 /// A whole relay on this machine with its data in a directory: for a demo or a test. `port` 0: a free one. `name`: the
-/// host part of its handles, by default `localhost:PORT`; give one where the relay comes back on another port.
+/// host part of its handles, by default `localhost:PORT`; give one where the relay comes back on another port. `policy`: a
+/// [`Registration`](crate::Registration) does.
 ///
 /// # Errors
 /// [`StartError`].
@@ -134,12 +135,12 @@ pub async fn start_local(
     data: &Path,
     port: u16,
     name: Option<&str>,
-    registration: Registration,
+    policy: impl Into<Policy>,
 ) -> Result<Server, StartError> {
     let config = Config {
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
         name: name.map(str::to_owned),
-        registration,
+        policy: policy.into(),
         tls: None,
         insecure_plain: false,
     };

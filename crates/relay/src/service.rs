@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header;
-use sealwire_relay_core::{Registration, Relay};
+use sealwire_relay_core::{Policy, Relay};
 use sealwire_store::{Store, StoreError};
 use sealwire_wire::{PATH, Time};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -65,13 +65,14 @@ pub(crate) enum Phase {
 pub(crate) enum Never {}
 
 impl Service {
-    /// Starts the threads of a relay over a store. `name` is the host part of its handles. Needs a tokio runtime.
+    /// Starts the threads of a relay over a store. `name` is the host part of its handles; as policy, a
+    /// [`Registration`](crate::Registration) does. Needs a tokio runtime.
     ///
     /// # Errors
     /// The store's, while the relay's key is read or made.
-    pub fn start(name: &str, registration: Registration, store: Arc<dyn Store>) -> Result<Service, StoreError> {
+    pub fn start(name: &str, policy: impl Into<Policy>, store: Arc<dyn Store>) -> Result<Service, StoreError> {
         let key = key::load_or_make(&*store)?;
-        let relay = Arc::new(Relay::new(name, key, store.instance(), registration));
+        let relay = Arc::new(Relay::new(name, key, store.instance(), policy));
         let hub = Arc::new(Hub::default());
         let (committer, committer_thread) = Committer::start(Arc::clone(&store), Arc::clone(&hub))
             .map_err(|error| StoreError::Failed(error.to_string()))?;

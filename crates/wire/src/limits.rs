@@ -46,6 +46,11 @@ pub const ENVELOPE_MEMORY_MS: u64 = 30 * DAY_MS;
 pub const ROSTER_RESTORE_MS: u64 = 3 * DAY_MS;
 /// Appends of one connection that may wait for the store at once.
 pub const APPENDS_IN_FLIGHT_MAX: u32 = 256;
+/// Appends of one connection in a minute: a hundred a second is more than people write and what a full outbox needs to
+/// leave in two minutes, while one connection takes a quarter of an hour to bring an empty inbox to its quota.
+pub const APPENDS_PER_MINUTE: u32 = 6_000;
+/// Of these, how many may come at once: a thousand devices of a group, or what was written during a short absence.
+pub const APPENDS_BURST: u32 = 1_000;
 /// Delivered but unacknowledged entries per log and connection: a slow reader costs this much and no more.
 pub const UNACKNOWLEDGED_MAX: usize = 256;
 /// Bytes that one read of a log brings at the most, so that a delivery fits into a frame.

@@ -178,7 +178,10 @@ fn what_is_printed_names_nobody() {
     let id = world.open();
     let frame = device.log_in(&world.hello(id), "", b"");
     let printed = format!("{:?} {:?}", Input::Bytes(frame.encode()), world.relay);
-    assert_eq!(printed, r#"Bytes Relay { name: "relay.example", registration: Open, .. }"#);
+    assert_eq!(
+        printed,
+        r#"Bytes Relay { name: "relay.example", policy: Policy { registration: Open, appends_per_minute: 6000 }, .. }"#
+    );
 }
 
 /// Whatever a connection waits for: if the store fails, it is told so and closed, and nothing is acknowledged.

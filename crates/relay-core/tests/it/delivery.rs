@@ -1,6 +1,7 @@
+use sealwire_relay_core::{Policy, Registration};
 use sealwire_wire::entry::Entry;
 use sealwire_wire::frame::{FromRelay, ToRelay};
-use sealwire_wire::limits::{ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX};
+use sealwire_wire::limits::{APPENDS_BURST, APPENDS_PER_MINUTE, ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX};
 use sealwire_wire::{Code, EnvelopeId, InboxAddress, LogId, Position};
 
 use crate::device::Device;
@@ -17,7 +18,10 @@ struct Two {
 }
 
 fn two() -> Two {
-    let mut world = World::new();
+    two_in(World::new())
+}
+
+fn two_in(mut world: World) -> Two {
     let (mut alice, mut bob) = (Device::new(1), Device::new(2));
     let (alices, bobs) = (world.register(&mut alice, "alice"), world.register(&mut bob, "bob"));
     Two { world, alice: alices, bob: bobs, writer: alice, device: bob }
@@ -68,6 +72,45 @@ fn entries_go_to_logs_of_their_kind_that_exist() {
     assert_eq!(world.refusal(alice, &writer.append(conversation, 1, 1)), Code::Malformed);
     let junk = ToRelay::Append { log: device.inbox_log(), entry: vec![99], roster: None };
     assert_eq!(world.refusal(alice, &junk), Code::Malformed);
+}
+
+/// HP-08, O: a connection brings a burst and then so many a minute; what comes too soon is refused with the time to
+/// wait, and so is what follows it, which must not overtake it. The connection goes on, and nobody else notices.
+#[test]
+fn appends_have_a_rate() {
+    let Two { mut world, alice, bob, writer, device } = two();
+    assert_eq!(world.hello(alice).limits.appends_per_minute, APPENDS_PER_MINUTE);
+    let log = device.inbox_log();
+    for number in 0..APPENDS_BURST {
+        assert!(matches!(world.ask(alice, &numbered(&writer, log, number, 1))[0], FromRelay::Accepted { .. }));
+    }
+    let [FromRelay::Failed(failed)] = &world.ask(alice, &writer.append(log, 0xff, 1))[..] else { panic!() };
+    assert_eq!((failed.code, failed.envelope), (Code::RateLimited, Some(EnvelopeId([0xff; 16]))));
+    let wait = failed.retry_after_ms;
+    assert!(wait > 0);
+    world.now = world.now.plus(wait - 1);
+    assert_eq!(world.refusal(alice, &writer.append(log, 0xfe, 1)), Code::RateLimited, "it overtook");
+    world.take(bob);
+    assert!(matches!(world.ask(bob, &device.append(writer.inbox_log(), 1, 1))[0], FromRelay::Accepted { .. }));
+    assert!(matches!(world.take(alice)[..], [FromRelay::Deliver { .. }]));
+    world.now = world.now.plus(1);
+    assert!(matches!(world.ask(alice, &writer.append(log, 0xff, 1))[0], FromRelay::Accepted { .. }));
+}
+
+/// The operator's choice: another rate, or none.
+#[test]
+fn the_rate_of_appends_is_the_operators_choice() {
+    for (chosen, passes) in [(0, APPENDS_BURST * 3), (10, 10)] {
+        let world = World::with(Policy { appends_per_minute: chosen, ..Registration::Open.into() });
+        let Two { mut world, alice, writer, device, .. } = two_in(world);
+        assert_eq!(world.hello(alice).limits.appends_per_minute, chosen);
+        let append = |number| numbered(&writer, device.inbox_log(), number, 1);
+        let accepted = (0..passes).filter(|n| matches!(world.ask(alice, &append(*n))[0], FromRelay::Accepted { .. }));
+        assert_eq!(accepted.count(), passes as usize);
+        let next = world.ask(alice, &append(passes));
+        let is_refused = matches!(&next[0], FromRelay::Failed(failed) if failed.code == Code::RateLimited);
+        assert_eq!(is_refused, chosen > 0);
+    }
 }
 
 /// One delivery path: who was away gets what who is there gets, in the same order.

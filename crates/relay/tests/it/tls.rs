@@ -30,7 +30,7 @@ async fn secure() -> Secure {
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         name: Some("relay.example".to_owned()),
-        registration: Registration::Open,
+        policy: Registration::Open.into(),
         tls: Some(files),
         insecure_plain: false,
     };
@@ -121,7 +121,7 @@ async fn plain_stays_on_this_machine() {
     let mut config = Config {
         listen: "0.0.0.0:0".parse().unwrap(),
         name: None,
-        registration: Registration::Open,
+        policy: Registration::Open.into(),
         tls: None,
         insecure_plain: false,
     };
