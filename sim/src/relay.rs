@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Connection, Decision, Input, Policy, Registration, Relay, Served, serve};
+use sealwire_relay_core::{Connection, Decision, Features, Input, Policy, Registration, Relay, Served, serve};
 use sealwire_store::{
     BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Snapshot, Store, StoreError,
 };
@@ -26,7 +26,7 @@ pub(crate) enum ToNetwork {
 /// In one world of four people write faster than their relay lets them (HP-08): they are told to wait.
 fn policy(instance: InstanceId) -> Policy {
     let appends_per_minute = if instance.0[0].is_multiple_of(4) { 10 } else { 0 };
-    Policy { appends_per_minute, ..Registration::Open.into() }
+    Policy { registration: Registration::Open, features: Features::ALL, appends_per_minute }
 }
 
 pub(crate) struct SimRelay {

@@ -47,6 +47,9 @@ impl Connection {
             Ok(append) => append,
             Err((code, text)) => return self.refuse_append(code, envelope, 0, text),
         };
+        if matches!(log, LogId::Conversation(_)) && !self.relay.policy().features.conversation_logs {
+            return self.refuse_append(Code::UnknownLog, envelope, 0, "there is no such log");
+        }
         if self.appends.in_flight >= APPENDS_IN_FLIGHT_MAX {
             return self.refuse_append(Code::Busy, envelope, BUSY_RETRY_MS, "too many appends wait");
         }

@@ -187,6 +187,10 @@ impl Connection {
 
     fn receive(&mut self, bytes: &[u8]) {
         match ToRelay::decode(bytes) {
+            // Before anything else, as a relay would that has never heard of that kind.
+            Ok(frame) if !self.relay.policy().features.know(&frame) => {
+                self.refuse_frame(Code::UnknownFrame, &frame, "this relay does not offer that");
+            }
             Ok(frame) => self.dispatch(frame),
             Err(error) => self.refuse(error.code(), &error.to_string()),
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sealwire_keys::HeadToBeSigned;
-use sealwire_wire::frame::{FromRelay, Hello, Limits};
+use sealwire_wire::frame::{FromRelay, Hello, Limits, ToRelay};
 use sealwire_wire::{InstanceId, Time, limits};
 
 /// Who may make an account here.
@@ -29,11 +29,53 @@ impl Registration {
     }
 }
 
+/// What a relay offers beyond inboxes and presence. Nothing, by default: conversations come with MLS, which has no user
+/// yet, and neither their logs nor blobs have a budget of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features {
+    /// `conversation-log`: `CreateConversation`, `Attach`, `GetHead`, and appends to conversation logs.
+    pub conversation_logs: bool,
+    /// `blob`: `PutBlob` and `GetBlob`.
+    pub blobs: bool,
+}
+
+impl Features {
+    /// Everything.
+    pub const ALL: Features = Features { conversation_logs: true, blobs: true };
+
+    /// As `Hello` lists them.
+    fn names(self) -> Vec<String> {
+        let offered =
+            [("inbox", true), ("presence", true), ("conversation-log", self.conversation_logs), ("blob", self.blobs)];
+        offered.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    /// Whether the relay knows this kind of frame at all.
+    pub(crate) fn know(self, frame: &ToRelay) -> bool {
+        match frame {
+            ToRelay::Attach { .. } | ToRelay::CreateConversation { .. } | ToRelay::GetHead { .. } => {
+                self.conversation_logs
+            }
+            ToRelay::PutBlob { .. } | ToRelay::GetBlob { .. } => self.blobs,
+            ToRelay::LogIn { .. }
+            | ToRelay::Append { .. }
+            | ToRelay::Ack { .. }
+            | ToRelay::Lookup { .. }
+            | ToRelay::Register { .. }
+            | ToRelay::Publish { .. }
+            | ToRelay::SetPresence { .. }
+            | ToRelay::Watch { .. } => true,
+        }
+    }
+}
+
 /// What an operator decides. Made from a [`Registration`], everything else as most want it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
     /// Who may make an account.
     pub registration: Registration,
+    /// What is offered beyond inboxes and presence.
+    pub features: Features,
     /// Appends of one connection in a minute, [`APPENDS_PER_MINUTE`](limits::APPENDS_PER_MINUTE) by default; 0: no
     /// limit, which is for tests and benches.
     pub appends_per_minute: u32,
@@ -41,7 +83,7 @@ pub struct Policy {
 
 impl From<Registration> for Policy {
     fn from(registration: Registration) -> Policy {
-        Policy { registration, appends_per_minute: limits::APPENDS_PER_MINUTE }
+        Policy { registration, features: Features::default(), appends_per_minute: limits::APPENDS_PER_MINUTE }
     }
 }
 
@@ -86,7 +128,7 @@ impl Relay {
             relay_key: self.public_key(),
             instance: self.instance,
             challenge,
-            features: ["inbox", "presence", "conversation-log", "blob"].map(str::to_owned).to_vec(),
+            features: self.policy.features.names(),
             limits: Limits {
                 frame_bytes: limits::FRAME_MAX as u32,
                 message_bytes: limits::MESSAGE_MAX as u32,
@@ -111,6 +153,9 @@ impl Relay {
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").field("name", &self.name).field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Relay")
+            .field("name", &self.name)
+            .field("registration", &self.policy.registration)
+            .finish_non_exhaustive()
     }
 }

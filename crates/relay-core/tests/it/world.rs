@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Connection, Decision, Input, Policy, Registration, Relay, serve};
+use sealwire_relay_core::{Connection, Decision, Features, Input, Policy, Registration, Relay, serve};
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
 use sealwire_wire::frame::{FromRelay, Hello, LoggedIn, ToRelay};
@@ -41,7 +41,17 @@ impl World {
         World::with(Registration::Open)
     }
 
+    /// A relay that offers nothing beyond inboxes and presence, as the program does.
+    pub(crate) fn plain() -> World {
+        World::of(Registration::Open.into())
+    }
+
+    /// With every feature, whatever the policy says.
     pub(crate) fn with(policy: impl Into<Policy>) -> World {
+        World::of(Policy { features: Features::ALL, ..policy.into() })
+    }
+
+    fn of(policy: Policy) -> World {
         let store = MemoryStore::new(InstanceId([1; 16]), Limits::default());
         let relay = relay(NAME, 7, InstanceId([1; 16]), policy);
         World { relay, store, now: Time(1_700_000_000_000), connections: BTreeMap::new(), opened: 0 }
