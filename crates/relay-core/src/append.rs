@@ -53,7 +53,7 @@ impl Connection {
         if self.appends.in_flight >= APPENDS_IN_FLIGHT_MAX {
             return self.refuse_append(Code::Busy, envelope, BUSY_RETRY_MS, "too many appends wait");
         }
-        if let Some(Err(wait)) = self.appends.gate.as_mut().map(|gate| gate.take(envelope, self.now)) {
+        if let Some(Err(wait)) = self.appends.gate.as_mut().map(|gate| gate.take(log, envelope, self.now)) {
             return self.refuse_append(Code::RateLimited, envelope, wait, "too many appends in a minute");
         }
         if let (EntryKind::Commit, LogId::Conversation(conversation)) = (append.entry.kind, log)

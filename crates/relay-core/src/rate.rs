@@ -1,14 +1,20 @@
 //! "At most so many a minute", as one number: the generic cell rate algorithm (ITU-T I.371), a token bucket without a
 //! bucket.
 
-use sealwire_wire::{EnvelopeId, Time};
+use std::collections::{BTreeMap, VecDeque};
+
+use sealwire_wire::limits::APPENDS_IN_FLIGHT_MAX;
+use sealwire_wire::{EnvelopeId, LogId, Time};
 
 const MINUTE_US: u64 = 60_000_000;
-/// For how long a [`Gate`] stays shut at the least: a second's worth passes after it, so that a client that repeats all
+/// What a [`Gate`] tells a client to wait at the least: a second's worth passes then, so that a client that repeats all
 /// that waits is not refused most of it again.
-const SHUT_MS: u64 = 1_000;
-/// For how long a [`Gate`] waits for what it has refused: a client that has no answer connects anew after this time.
+const WAIT_MS: u64 = 1_000;
+/// For how long a [`Gate`] waits for what it has refused, beyond that: a client that has no answer connects anew after
+/// this time.
 const OWED_MS: u64 = 30_000;
+/// Refused envelopes whose place a [`Gate`] keeps: a few times what a client has on its way.
+const OWED_MAX: usize = 4 * APPENDS_IN_FLIGHT_MAX as usize;
 
 /// Lets a burst pass at once, then one per interval.
 #[derive(Clone, Copy)]
@@ -19,24 +25,23 @@ pub(crate) struct Rate {
     earned_at: u64,
 }
 
-/// A [`Rate`] that keeps the order: once it has refused an envelope it refuses all, until that one comes again after the
-/// time it was told to wait. Whatever follows it in the pipe, or is written before the refusal is heard, would overtake
-/// it otherwise.
-#[derive(Clone, Copy)]
+/// A [`Rate`] that keeps the order of each log: what was refused has its place, and nothing that comes later goes into
+/// that log before it. What follows it in the pipe, or is written before the refusal is heard, would overtake it
+/// otherwise.
 pub(crate) struct Gate {
     rate: Rate,
-    shut: Option<Shut>,
+    /// By log, in the order in which they came first.
+    owed: BTreeMap<LogId, VecDeque<Owed>>,
+    count: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Shut {
-    /// From when and until when everything is refused. A clock that was set back opens it.
-    from: Time,
+struct Owed {
+    envelope: EnvelopeId,
+    /// When it was refused last.
+    at: Time,
+    /// When it has lost its place: its client has given it up.
     until: Time,
-    /// What comes first then.
-    first: EnvelopeId,
-    /// When anything may come first: whoever was refused has given it up.
-    given_up: Time,
 }
 
 impl Rate {
@@ -53,17 +58,22 @@ impl Rate {
 
     /// Takes one; else says after how many milliseconds there will be one.
     pub(crate) fn take(&mut self, now: Time) -> Result<(), u64> {
-        let now = microseconds(now);
-        // Nobody owes more than was lent: what says so was written before the clock was set back.
-        let most = now.saturating_add(self.burst_us + self.interval_us);
-        self.earned_at = self.earned_at.clamp(now, most);
-        match (self.earned_at - now).saturating_sub(self.burst_us) {
+        match self.wait(now) {
             0 => {
                 self.earned_at = self.earned_at.saturating_add(self.interval_us);
                 Ok(())
             }
-            wait => Err(wait.div_ceil(1_000)),
+            wait => Err(wait),
         }
+    }
+
+    /// After how many milliseconds there will be one.
+    fn wait(&mut self, now: Time) -> u64 {
+        let now = microseconds(now);
+        // Nobody owes more than was lent: what says so was written before the clock was set back.
+        let most = now.saturating_add(self.burst_us + self.interval_us);
+        self.earned_at = self.earned_at.clamp(now, most);
+        (self.earned_at - now).saturating_sub(self.burst_us).div_ceil(1_000)
     }
 
     /// Whether nothing is owed: a fresh one would answer alike.
@@ -74,27 +84,54 @@ impl Rate {
 
 impl Gate {
     pub(crate) fn new(rate: Rate) -> Gate {
-        Gate { rate, shut: None }
+        Gate { rate, owed: BTreeMap::new(), count: 0 }
     }
 
     /// Takes one; else says after how many milliseconds to repeat it.
-    pub(crate) fn take(&mut self, envelope: EnvelopeId, now: Time) -> Result<(), u64> {
-        if let Some(shut) = self.shut.filter(|shut| shut.from <= now && now < shut.given_up) {
-            if now < shut.until {
-                return Err(shut.until.since(now));
-            }
-            if envelope != shut.first {
-                // Who repeats in another order begins with this one next time.
-                self.shut = Some(Shut { from: now, until: now.plus(SHUT_MS), first: envelope, ..shut });
-                return Err(SHUT_MS);
-            }
+    pub(crate) fn take(&mut self, log: LogId, envelope: EnvelopeId, now: Time) -> Result<(), u64> {
+        while self.first_of(log).is_some_and(|first| first.is_given_up(now)) {
+            self.pop(log);
         }
-        let taken = self.rate.take(now).map_err(|wait| wait.max(SHUT_MS));
-        self.shut = taken.err().map(|wait| {
-            let until = now.plus(wait);
-            Shut { from: now, until, first: envelope, given_up: until.plus(OWED_MS) }
-        });
+        let first = self.first_of(log).map(|first| first.envelope);
+        let taken = match first.is_none_or(|first| first == envelope) {
+            true => self.rate.take(now).map_err(|wait| wait.max(WAIT_MS)),
+            false => Err(self.rate.wait(now).max(WAIT_MS)),
+        };
+        match taken {
+            Ok(()) if first.is_some() => self.pop(log),
+            Ok(()) => {}
+            Err(wait) => self.owe(log, Owed { envelope, at: now, until: now.plus(wait + OWED_MS) }),
+        }
         taken
+    }
+
+    fn first_of(&self, log: LogId) -> Option<&Owed> {
+        self.owed.get(&log)?.front()
+    }
+
+    fn pop(&mut self, log: LogId) {
+        let Some(owed) = self.owed.get_mut(&log) else { return };
+        self.count -= usize::from(owed.pop_front().is_some());
+        if owed.is_empty() {
+            self.owed.remove(&log);
+        }
+    }
+
+    fn owe(&mut self, log: LogId, owed: Owed) {
+        let known = self.owed.get_mut(&log).and_then(|all| all.iter_mut().find(|o| o.envelope == owed.envelope));
+        if let Some(known) = known {
+            *known = owed;
+        } else if self.count < OWED_MAX {
+            self.owed.entry(log).or_default().push_back(owed);
+            self.count += 1;
+        }
+    }
+}
+
+impl Owed {
+    /// A clock that was set back gives up, too.
+    fn is_given_up(&self, now: Time) -> bool {
+        now < self.at || self.until <= now
     }
 }
 
@@ -104,12 +141,15 @@ fn microseconds(time: Time) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use sealwire_wire::InboxAddress;
+
     use super::*;
 
     const START: Time = Time(1_000_000);
     const A: EnvelopeId = EnvelopeId([1; 16]);
     const B: EnvelopeId = EnvelopeId([2; 16]);
     const C: EnvelopeId = EnvelopeId([3; 16]);
+    const D: EnvelopeId = EnvelopeId([4; 16]);
 
     #[test]
     fn a_minutes_worth_passes_at_once_then_one_per_interval() {
@@ -149,44 +189,64 @@ mod tests {
         }
         assert_eq!(rate.take(Time(1_000)), Err(15_000));
         let mut gate = Gate::new(Rate::with_burst(60, 1));
-        assert_eq!((gate.take(A, START), gate.take(B, START)), (Ok(()), Err(1_000)));
-        assert_eq!((gate.take(C, Time(1_000)), gate.take(C, Time(2_000))), (Err(1_000), Ok(())));
+        assert_eq!((gate.take(LOG, A, START), gate.take(LOG, B, START)), (Ok(()), Err(1_000)));
+        assert_eq!((gate.take(LOG, C, Time(1_000)), gate.take(LOG, C, Time(2_000))), (Err(1_000), Ok(())));
     }
 
-    /// Once it has refused one it refuses all, whatever was earned meanwhile.
+    const LOG: LogId = LogId::Inbox(InboxAddress([1; 16]));
+    const OTHER: LogId = LogId::Inbox(InboxAddress([2; 16]));
+
+    /// With `A` taken and `B` refused.
+    fn gate() -> Gate {
+        let mut gate = Gate::new(Rate::with_burst(6_000, 1));
+        assert_eq!((gate.take(LOG, A, START), gate.take(LOG, B, START)), (Ok(()), Err(WAIT_MS)));
+        gate
+    }
+
     #[test]
-    fn a_gate_stays_shut_for_a_while() {
-        let mut gate = Gate::new(Rate::with_burst(6_000, 10));
-        for _ in 0..10 {
-            assert_eq!(gate.take(A, START), Ok(()));
-        }
-        assert_eq!(gate.take(B, START), Err(1_000));
-        assert_eq!(gate.take(B, START.plus(999)), Err(1), "though a hundred were earned");
-        for envelope in [B, C, A, B, C, A, B, C, A, B] {
-            assert_eq!(gate.take(envelope, START.plus(1_000)), Ok(()));
-        }
-        assert_eq!(gate.take(A, START.plus(1_000)), Err(1_000));
+    fn who_is_refused_is_told_when_to_come_again() {
+        let mut gate = gate();
+        assert_eq!(gate.take(LOG, B, START.plus(9)), Err(WAIT_MS));
+        assert_eq!(gate.take(LOG, B, START.plus(10)), Ok(()));
+        assert_eq!(gate.take(LOG, C, START.plus(20)), Ok(()), "nothing is owed");
         let mut slow = Gate::new(Rate::with_burst(6, 1));
-        assert_eq!((slow.take(A, START), slow.take(B, START)), (Ok(()), Err(10_000)));
+        assert_eq!((slow.take(LOG, A, START), slow.take(LOG, B, START)), (Ok(()), Err(10_000)));
+        assert_eq!(slow.take(LOG, C, START), Err(10_000));
     }
 
-    /// O: what was refused comes first, or nothing for half a minute; in whichever order the client repeats.
+    /// O: in a log, what was refused comes before what came after it, in whichever order the client repeats.
     #[test]
     fn nothing_overtakes_what_was_refused() {
-        let shut = || {
-            let mut gate = Gate::new(Rate::with_burst(6_000, 1));
-            assert_eq!((gate.take(A, START), gate.take(B, START)), (Ok(()), Err(1_000)));
-            gate
-        };
-        // Written before the refusal was heard; then the client repeats.
-        let (mut gate, late) = (shut(), START.plus(5_000));
-        assert_eq!(gate.take(C, late), Err(1_000));
-        assert_eq!(gate.take(B, late.plus(1_000)), Err(1_000));
-        assert_eq!(gate.take(C, late.plus(1_001)), Err(999));
-        assert_eq!((gate.take(B, late.plus(2_000)), gate.take(C, late.plus(2_010))), (Ok(()), Ok(())));
-        // Given up.
-        let (mut gate, end) = (shut(), START.plus(1_000 + OWED_MS));
-        assert_eq!(gate.take(C, Time(end.0 - 1)), Err(1_000));
-        assert_eq!(gate.take(A, end), Ok(()));
+        let (mut gate, later) = (gate(), START.plus(5_000));
+        assert_eq!(gate.take(LOG, C, later), Err(WAIT_MS), "written before the refusal was heard");
+        assert_eq!(gate.take(LOG, D, later), Err(WAIT_MS));
+        assert_eq!(gate.take(LOG, D, later), Err(WAIT_MS), "repeated out of order");
+        assert_eq!(gate.take(OTHER, C, later), Ok(()), "another log");
+        assert_eq!(gate.take(LOG, B, later.plus(10)), Ok(()));
+        assert_eq!(gate.take(LOG, D, later.plus(20)), Err(WAIT_MS));
+        assert_eq!(gate.take(LOG, C, later.plus(20)), Ok(()));
+        assert_eq!(gate.take(LOG, D, later.plus(30)), Ok(()));
+        assert_eq!((gate.owed.len(), gate.count), (0, 0));
+    }
+
+    /// What its client has given up holds its log for half a minute, whatever comes meanwhile; at the limit and past it.
+    #[test]
+    fn what_does_not_come_again_loses_its_place() {
+        let (mut gate, end) = (gate(), START.plus(WAIT_MS + OWED_MS));
+        assert_eq!(gate.take(LOG, C, Time(end.0 - 1)), Err(WAIT_MS));
+        assert_eq!(gate.take(LOG, C, end), Ok(()));
+    }
+
+    /// HP-08: at the limit and one past it.
+    #[test]
+    fn places_are_bounded() {
+        let mut gate = gate();
+        for number in 1..=OWED_MAX as u32 {
+            let mut envelope = [0xff; 16];
+            envelope[..4].copy_from_slice(&number.to_be_bytes());
+            assert_eq!(gate.count, number as usize);
+            assert!(gate.take(LOG, EnvelopeId(envelope), START).is_err());
+        }
+        assert_eq!((gate.count, gate.owed[&LOG].len()), (OWED_MAX, OWED_MAX));
     }
 }
