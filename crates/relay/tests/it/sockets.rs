@@ -1,6 +1,8 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use sealwire_relay::{Registration, Server, Service, StartError, open_store, start_local};
+use sealwire_relay::{Config, Registration, Server, Service, StartError, open_store, start_local};
 use sealwire_store::StoreError;
 use sealwire_wire::frame::{FromRelay, LoggedIn, LookupBy, ToRelay};
 use sealwire_wire::limits::FRAME_MAX;
@@ -242,6 +244,28 @@ async fn a_flood_is_bounded_and_answered() {
             FromRelay::Deliver { .. } => {}
             other => panic!("{other:?}"),
         }
+    }
+    server.stop().await;
+}
+
+/// NW-04, NW-05: so many connections at once, upgraded ones above all; the next one is served when one of them has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded() {
+    let data = tempdir().unwrap();
+    let here = "127.0.0.1:0".parse().unwrap();
+    let config = Config { connections_max: 2, ..Config::new(here, Registration::Open) };
+    let server = Server::start(&config, Arc::new(open_store(data.path()).unwrap())).await.unwrap();
+    let address = server.address();
+    let first = Client::open(address).await;
+    let mut second = Client::open(address).await;
+    let mut third = tokio::spawn(Client::open(address));
+    let served = tokio::time::timeout(Duration::from_millis(500), &mut third).await;
+    assert!(served.is_err(), "a third of two is served");
+    drop(first);
+    let mut third = third.await.unwrap();
+    for client in [&mut second, &mut third] {
+        client.send(&ToRelay::SetPresence { token: None }).await;
+        assert_eq!(code(&client.next().await), Code::WrongOrder);
     }
     server.stop().await;
 }
