@@ -11,7 +11,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sealwire_client::{ClientStore, Unlock};
 use sealwire_engine::{Command, Engine, Event, Input, Invite, Output, Settings, To};
-use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Registration, Relay, Served, serve};
+use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Policy, Registration, Relay, Served, serve};
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
 use sealwire_wire::content::Part;
@@ -79,7 +79,9 @@ fn written() -> anyhow::Result<u64> {
 impl World {
     fn new(folder: &std::path::Path) -> anyhow::Result<World> {
         let instance = InstanceId([1; 16]);
-        let relay = Arc::new(Relay::new("relay", SigningKey::from_bytes(&[9; 32]), instance, Registration::Open));
+        // The clock stands still, so there is no minute to write in.
+        let policy = Policy { appends_per_minute: 0, ..Registration::Open.into() };
+        let relay = Arc::new(Relay::new("relay", SigningKey::from_bytes(&[9; 32]), instance, policy));
         let store = MemoryStore::new(instance, Limits::default());
         let mut world = World { relay, store, now: Time(1_790_000_000_000), people: Vec::new(), shown: 0 };
         for name in ["alice", "bob"] {

@@ -164,7 +164,9 @@ impl Process {
         let (program, arguments): (PathBuf, Vec<String>) = match server {
             "sealwire" => {
                 let data = folder.join("relay").display().to_string();
-                (beside("sealwire-relay"), vec!["--listen".into(), address.to_string(), "--data".into(), data])
+                // The rate is for people; here the relay is measured.
+                let arguments = ["--listen", &address.to_string(), "--data", &data, "--appends-per-minute", "0"];
+                (beside("sealwire-relay"), arguments.map(str::to_owned).to_vec())
             }
             "mosquitto" => {
                 let settings = folder.join("mosquitto.conf");

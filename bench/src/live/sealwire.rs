@@ -1,5 +1,5 @@
 //! A pair at our relay: registered devices that speak the protocol. The bodies are bytes of the size of an envelope, so
-//! that the relay is measured and not the sealing; it cannot tell.
+//! that the relay is measured and not the sealing; it sees the writer's hint where it looks for it, and cannot tell.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,9 +12,12 @@ use http::{HeaderValue, header};
 use rand_core::{Rng, UnwrapErr};
 use sealwire_keys::{AccountEntry, AccountKind, Change, LogInToBeSigned, sign_entry};
 use sealwire_session::DeviceSecrets;
+use sealwire_wire::direct::SENDER_HINT;
 use sealwire_wire::entry::{Body, Entry};
 use sealwire_wire::frame::{FromRelay, LoggedIn, ToRelay};
-use sealwire_wire::{AccountId, EnvelopeId, InboxAddress, Incarnation, LogId, PATH, Position, SUBPROTOCOL, Time};
+use sealwire_wire::{
+    AccountId, DeviceHint, EnvelopeId, InboxAddress, Incarnation, LogId, PATH, Position, SUBPROTOCOL, Time,
+};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
@@ -28,19 +31,22 @@ const ACK_MESSAGES: usize = 32;
 const ACK_DELAY: Duration = Duration::from_millis(5);
 
 pub(super) async fn start(address: SocketAddr, pair: Pair) -> anyhow::Result<Vec<JoinHandle<()>>> {
-    let (reader, inbox) = register(address, &format!("r{}", pair.number)).await?;
-    let (writer, _) = register(address, &format!("w{}", pair.number)).await?;
+    let (reader, inbox, _) = register(address, &format!("r{}", pair.number)).await?;
+    let (writer, _, own) = register(address, &format!("w{}", pair.number)).await?;
     let (mut out, mut answers) = writer.split();
     let arrives = pair.clone();
     let reading = tokio::spawn(async move { drop(read(reader, LogId::Inbox(inbox), arrives).await) });
     let accepted = tokio::spawn(async move { while let Some(Ok(_)) = answers.next().await {} });
-    let writing = tokio::spawn(async move { drop(write(&mut out, LogId::Inbox(inbox), pair).await) });
+    let writing = tokio::spawn(async move { drop(write(&mut out, LogId::Inbox(inbox), own, pair).await) });
     Ok(vec![reading, accepted, writing])
 }
 
-async fn write(out: &mut SplitSink<Socket, Message>, log: LogId, pair: Pair) -> anyhow::Result<()> {
+async fn write(out: &mut SplitSink<Socket, Message>, log: LogId, own: DeviceHint, pair: Pair) -> anyhow::Result<()> {
     let mut rng = UnwrapErr(SysRng);
-    let mut append = |body: Vec<u8>| {
+    let mut append = |mut body: Vec<u8>| {
+        // The time goes behind the hint; what is left of the message makes the body as long as it was.
+        body.rotate_right(SENDER_HINT.end);
+        body[SENDER_HINT].copy_from_slice(&own.0);
         let mut envelope = [0; 16];
         rng.fill_bytes(&mut envelope);
         let entry = Entry::direct(EnvelopeId(envelope), body).encode();
@@ -72,7 +78,7 @@ async fn read(socket: Socket, log: LogId, pair: Pair) -> anyhow::Result<()> {
         let FromRelay::Deliver { entries, .. } = FromRelay::decode(frame.as_payload())? else { continue };
         for delivered in &entries {
             if let Ok(Entry { body: Body::Inline(body), .. }) = Entry::decode(&delivered.entry) {
-                pair.arrived(&body);
+                pair.arrived(&body[SENDER_HINT.end..]);
             }
             (upto, owed) = (delivered.position, owed + 1);
         }
@@ -84,7 +90,7 @@ async fn read(socket: Socket, log: LogId, pair: Pair) -> anyhow::Result<()> {
 }
 
 /// Makes a device, and registers it.
-async fn register(address: SocketAddr, name: &str) -> anyhow::Result<(Socket, InboxAddress)> {
+async fn register(address: SocketAddr, name: &str) -> anyhow::Result<(Socket, InboxAddress, DeviceHint)> {
     let mut rng = UnwrapErr(SysRng);
     let secrets = DeviceSecrets::generate(&mut rng);
     let mut random = [0; 48];
@@ -124,7 +130,7 @@ async fn register(address: SocketAddr, name: &str) -> anyhow::Result<(Socket, In
     let (handle, invite) = (name.to_owned(), String::new());
     socket.send(Message::binary(ToRelay::Register { request: 1, handle, genesis, inbox, invite }.encode())).await?;
     match next(&mut socket).await? {
-        FromRelay::Done { .. } => Ok((socket, inbox)),
+        FromRelay::Done { .. } => Ok((socket, inbox, device.hint())),
         other => bail!("not registered: {other:?}"),
     }
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use sealwire_store as store;
 use sealwire_store::{Operation, Outcome, Record, Refusal};
-use sealwire_wire::entry::{Entry, EntryError, EntryKind};
+use sealwire_wire::direct::sender_hint;
+use sealwire_wire::entry::{Body, Entry, EntryError, EntryKind};
 use sealwire_wire::frame::{FromRelay, RosterChange, Welcome};
-use sealwire_wire::limits::{APPENDS_IN_FLIGHT_MAX, ATTACHED_LOGS_MAX, COMMITS_PER_MINUTE};
+use sealwire_wire::limits::{APPENDS_BURST, APPENDS_IN_FLIGHT_MAX, ATTACHED_LOGS_MAX, COMMITS_PER_MINUTE};
 use sealwire_wire::{Code, ConversationId, EnvelopeId, InboxAddress, LogId, Time};
 
 use crate::connection::{BUSY_RETRY_MS, Connection, Session, Waiting};
 use crate::decision::Question;
-use crate::rate::Rate;
+use crate::rate::{Gate, Rate};
 use crate::records::{self, InboxOwner};
 
 /// For how long an inbox that took entries is not asked about again. An account that retires meanwhile still gets
@@ -21,9 +22,10 @@ const INBOX_KNOWN_MS: u64 = 10_000;
 const INBOXES_KNOWN_MAX: usize = 256;
 
 /// A connection's appends under way.
-#[derive(Default)]
 pub(crate) struct Appends {
     in_flight: u32,
+    /// `None`: no limit.
+    gate: Option<Gate>,
     /// Inboxes that are being asked about, with the appends that wait for it, in order.
     checking: BTreeMap<InboxAddress, Vec<store::Append>>,
     /// Inboxes that took entries, and until when they are not asked about again.
@@ -45,8 +47,14 @@ impl Connection {
             Ok(append) => append,
             Err((code, text)) => return self.refuse_append(code, envelope, 0, text),
         };
+        if matches!(log, LogId::Conversation(_)) && !self.relay.policy().features.conversation_logs {
+            return self.refuse_append(Code::UnknownLog, envelope, 0, "there is no such log");
+        }
         if self.appends.in_flight >= APPENDS_IN_FLIGHT_MAX {
             return self.refuse_append(Code::Busy, envelope, BUSY_RETRY_MS, "too many appends wait");
+        }
+        if let Some(Err(wait)) = self.appends.gate.as_mut().map(|gate| gate.take(log, envelope, self.now)) {
+            return self.refuse_append(Code::RateLimited, envelope, wait, "too many appends in a minute");
         }
         if let (EntryKind::Commit, LogId::Conversation(conversation)) = (append.entry.kind, log)
             && let Err(wait) = self.appends.take_commit(conversation, self.now)
@@ -119,6 +127,11 @@ impl Connection {
 }
 
 impl Appends {
+    pub(crate) fn at_most(per_minute: u32) -> Appends {
+        let gate = (per_minute > 0).then(|| Gate::new(Rate::with_burst(per_minute, APPENDS_BURST)));
+        Appends { in_flight: 0, gate, checking: BTreeMap::new(), known: BTreeMap::new(), commits: BTreeMap::new() }
+    }
+
     /// L10: against a stream of commits that keeps everybody `Stale`.
     fn take_commit(&mut self, conversation: ConversationId, now: Time) -> Result<(), u64> {
         if self.commits.len() >= ATTACHED_LOGS_MAX {
@@ -148,6 +161,9 @@ fn checked(
     if entry.kind.is_for_inbox() != matches!(log, LogId::Inbox(_)) {
         return Err((Code::Malformed, "this kind of entry belongs into another kind of log"));
     }
+    if !names_its_writer(session, &entry) {
+        return Err((Code::EntryRefused, "a direct-mode entry names the device that writes it"));
+    }
     let roster = match (entry.kind, roster) {
         (EntryKind::Commit | EntryKind::RestoreRoster, Some(change)) => Some(read_roster(change)?),
         (EntryKind::RestoreRoster, None) => return Err((Code::Malformed, "a restoration needs a roster")),
@@ -155,6 +171,15 @@ fn checked(
         (_, Some(_)) => return Err((Code::Malformed, "this kind of entry changes no roster")),
     };
     Ok(store::Append { log, writer: session.inbox, entry, roster })
+}
+
+/// A made-up sender would cost every reader a look-up, so a direct-mode body has to name the device that is logged in.
+/// Its header is in clear; nothing is opened. A body that is a blob's hash names nobody, and costs no look-up.
+fn names_its_writer(session: Session, entry: &Entry) -> bool {
+    match (entry.kind, &entry.body) {
+        (EntryKind::Direct, Body::Inline(body)) => sender_hint(body) == Some(session.proven.device.hint()),
+        _ => true,
+    }
 }
 
 fn read_roster(change: RosterChange) -> Result<store::RosterChange, (Code, &'static str)> {

@@ -141,7 +141,7 @@ impl Connection {
             state: State::Fresh,
             lookups: Rate::per_minute(limits::LOOKUPS_PER_MINUTE),
             publishes: Rate::per_minute(crate::publish::PUBLISHES_PER_MINUTE),
-            appends: Appends::default(),
+            appends: Appends::at_most(relay.policy().appends_per_minute),
             readers: Readers::default(),
             presence: Presence::default(),
             next_token: 0,
@@ -187,6 +187,10 @@ impl Connection {
 
     fn receive(&mut self, bytes: &[u8]) {
         match ToRelay::decode(bytes) {
+            // Before anything else, as a relay would that has never heard of that kind.
+            Ok(frame) if !self.relay.policy().features.know(&frame) => {
+                self.refuse_frame(Code::UnknownFrame, &frame, "this relay does not offer that");
+            }
             Ok(frame) => self.dispatch(frame),
             Err(error) => self.refuse(error.code(), &error.to_string()),
         }

@@ -37,5 +37,5 @@ mod serve;
 pub use connection::Connection;
 pub use decision::{Answer, CloseCode, Decision, Input, Question, StoreFailed, Token};
 pub use invite::invite;
-pub use relay::{Registration, Relay};
+pub use relay::{Features, Policy, Registration, Relay};
 pub use serve::{Served, grown_logs, leaves_welcomes, serve};

@@ -58,7 +58,7 @@ impl Connection {
         inbox: InboxAddress,
         invite: &str,
     ) {
-        let invite = match self.relay.registration() {
+        let invite = match self.relay.policy().registration {
             Registration::Closed => {
                 return self.refuse_request(Code::RegistrationClosed, request, "this relay takes no new accounts");
             }

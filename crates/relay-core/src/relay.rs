@@ -4,7 +4,7 @@ use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sealwire_keys::HeadToBeSigned;
-use sealwire_wire::frame::{FromRelay, Hello, Limits};
+use sealwire_wire::frame::{FromRelay, Hello, Limits, ToRelay};
 use sealwire_wire::{InstanceId, Time, limits};
 
 /// Who may make an account here.
@@ -29,18 +29,77 @@ impl Registration {
     }
 }
 
+/// What a relay offers beyond inboxes and presence. Nothing, by default: conversations come with MLS, which has no user
+/// yet, and neither their logs nor blobs have a budget of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Features {
+    /// `conversation-log`: `CreateConversation`, `Attach`, `GetHead`, and appends to conversation logs.
+    pub conversation_logs: bool,
+    /// `blob`: `PutBlob` and `GetBlob`.
+    pub blobs: bool,
+}
+
+impl Features {
+    /// Everything.
+    pub const ALL: Features = Features { conversation_logs: true, blobs: true };
+
+    /// As `Hello` lists them.
+    fn names(self) -> Vec<String> {
+        let offered =
+            [("inbox", true), ("presence", true), ("conversation-log", self.conversation_logs), ("blob", self.blobs)];
+        offered.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    /// Whether the relay knows this kind of frame at all.
+    pub(crate) fn know(self, frame: &ToRelay) -> bool {
+        match frame {
+            ToRelay::Attach { .. } | ToRelay::CreateConversation { .. } | ToRelay::GetHead { .. } => {
+                self.conversation_logs
+            }
+            ToRelay::PutBlob { .. } | ToRelay::GetBlob { .. } => self.blobs,
+            ToRelay::LogIn { .. }
+            | ToRelay::Append { .. }
+            | ToRelay::Ack { .. }
+            | ToRelay::Lookup { .. }
+            | ToRelay::Register { .. }
+            | ToRelay::Publish { .. }
+            | ToRelay::SetPresence { .. }
+            | ToRelay::Watch { .. } => true,
+        }
+    }
+}
+
+/// What an operator decides. Made from a [`Registration`], everything else as most want it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Who may make an account.
+    pub registration: Registration,
+    /// What is offered beyond inboxes and presence.
+    pub features: Features,
+    /// Appends of one connection in a minute, [`APPENDS_PER_MINUTE`](limits::APPENDS_PER_MINUTE) by default; 0: no
+    /// limit, which is for tests and benches.
+    pub appends_per_minute: u32,
+}
+
+impl From<Registration> for Policy {
+    fn from(registration: Registration) -> Policy {
+        Policy { registration, features: Features::default(), appends_per_minute: limits::APPENDS_PER_MINUTE }
+    }
+}
+
 /// A relay's name, key and policy. Never changes while connections hold it.
 pub struct Relay {
     name: String,
     key: SigningKey,
     instance: InstanceId,
-    registration: Registration,
+    policy: Policy,
 }
 
 impl Relay {
-    /// A relay by its name (the host part of its handles), its signing key, and the instance id of its store.
-    pub fn new(name: &str, key: SigningKey, instance: InstanceId, registration: Registration) -> Relay {
-        Relay { name: name.to_owned(), key, instance, registration }
+    /// A relay by its name (the host part of its handles), its signing key, the instance id of its store, and its policy,
+    /// for which a [`Registration`] does.
+    pub fn new(name: &str, key: SigningKey, instance: InstanceId, policy: impl Into<Policy>) -> Relay {
+        Relay { name: name.to_owned(), key, instance, policy: policy.into() }
     }
 
     /// The host part of its handles.
@@ -58,9 +117,9 @@ impl Relay {
         self.instance
     }
 
-    /// Who may make an account.
-    pub fn registration(&self) -> Registration {
-        self.registration
+    /// What its operator decided.
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
     pub(crate) fn hello(&self, challenge: [u8; 32], now: Time) -> FromRelay {
@@ -69,7 +128,7 @@ impl Relay {
             relay_key: self.public_key(),
             instance: self.instance,
             challenge,
-            features: ["inbox", "presence", "conversation-log", "blob"].map(str::to_owned).to_vec(),
+            features: self.policy.features.names(),
             limits: Limits {
                 frame_bytes: limits::FRAME_MAX as u32,
                 message_bytes: limits::MESSAGE_MAX as u32,
@@ -80,8 +139,9 @@ impl Relay {
                 appends_in_flight: limits::APPENDS_IN_FLIGHT_MAX,
                 lookups_per_minute: limits::LOOKUPS_PER_MINUTE,
                 watched_tokens: limits::WATCHED_TOKENS_MAX as u32,
+                appends_per_minute: self.policy.appends_per_minute,
             },
-            registration: self.registration.name().to_owned(),
+            registration: self.policy.registration.name().to_owned(),
             time: now,
         })
     }
@@ -95,7 +155,7 @@ impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Relay")
             .field("name", &self.name)
-            .field("registration", &self.registration)
+            .field("registration", &self.policy.registration)
             .finish_non_exhaustive()
     }
 }

@@ -23,7 +23,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let program = Router::new().route("/", get(async || "a program with a relay in it\n")).merge(relay.router());
 
     println!("open http://localhost:8080, or give ws://localhost:8080 to a client");
-    axum::serve(listener, program).with_graceful_shutdown(until_interrupted()).await?;
+    let serving = axum::serve(listener, program).with_graceful_shutdown(until_interrupted());
+    tokio::select! {
+        served = serving.into_future() => served?,
+        () = relay.failed() => return Err("the relay can write nothing more: start again".into()),
+    }
     relay.stop().await;
     Ok(())
 }

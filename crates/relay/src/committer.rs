@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use sealwire_relay_core::{StoreFailed, Token, grown_logs, leaves_welcomes};
 use sealwire_store::{Operation, Outcome, Store, StoreError};
 use sealwire_wire::LogId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
@@ -42,16 +42,24 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread.
+    /// Starts the thread. What it gives beside it becomes true where the thread panics.
     ///
     /// # Errors
     /// The operating system's, if it gives no thread.
-    pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>) -> std::io::Result<(Committer, JoinHandle<()>)> {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+    ) -> std::io::Result<(Committer, JoinHandle<()>, watch::Receiver<bool>)> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let aborted = Arc::new(AtomicBool::new(false));
         let work = Work { store, hub, aborted: Arc::clone(&aborted) };
-        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(queue))?;
-        Ok((Committer { jobs, aborted }, thread))
+        let (failing, failed) = watch::channel(false);
+        let alarm = Alarm(failing);
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            let _alarm = alarm;
+            work.run(queue);
+        })?;
+        Ok((Committer { jobs, aborted }, thread, failed))
     }
 
     /// Hands over a connection's operations. Waits where too much waits already. `false`: the committer has ended.
@@ -76,6 +84,15 @@ impl Committer {
     pub(crate) async fn abort(&self) {
         self.aborted.store(true, Ordering::Relaxed);
         self.stop().await;
+    }
+}
+
+/// Dropped when the thread ends, and tells whether that is a panic.
+struct Alarm(watch::Sender<bool>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.send_replace(std::thread::panicking());
     }
 }
 

@@ -18,6 +18,6 @@ mod service;
 mod tls;
 mod websocket;
 
-pub use sealwire_relay_core::Registration;
+pub use sealwire_relay_core::{Features, Policy, Registration};
 pub use server::{Config, Server, StartError, TlsFiles, open_store, start_local};
 pub use service::Service;

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use sealwire_relay::{Config, Registration, Server, StartError, TlsFiles, open_store};
+use sealwire_relay::{Config, Policy, Registration, Server, StartError, TlsFiles, open_store};
 use sealwire_store::{Outcome, Store, StoreError};
+use sealwire_wire::limits::APPENDS_PER_MINUTE;
 use sealwire_wire::{InstanceId, Time};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +43,9 @@ struct Arguments {
     /// Go without TLS on an address that others reach: only behind a proxy that ends TLS.
     #[arg(long)]
     insecure_plain: bool,
+    /// Entries that one connection may append in a minute, at most a thousand of them at once; 0: no limit.
+    #[arg(long, env = "SEALWIRE_APPENDS_PER_MINUTE", value_name = "N", default_value_t = APPENDS_PER_MINUTE)]
+    appends_per_minute: u32,
 }
 
 #[derive(Subcommand)]
@@ -105,16 +109,17 @@ fn run(arguments: Arguments) -> Result<(), String> {
 
 async fn relay(arguments: Arguments, store: Arc<dyn Store>) -> Result<(), String> {
     let has_tls = arguments.tls_cert.is_some();
+    let registration = match arguments.auth {
+        Auth::Open => Registration::Open,
+        Auth::Invite => Registration::Invite,
+        Auth::Closed => Registration::Closed,
+    };
+    let policy = Policy { appends_per_minute: arguments.appends_per_minute, ..registration.into() };
     let config = Config {
-        listen: arguments.listen,
         name: arguments.name,
-        registration: match arguments.auth {
-            Auth::Open => Registration::Open,
-            Auth::Invite => Registration::Invite,
-            Auth::Closed => Registration::Closed,
-        },
         tls: arguments.tls_cert.zip(arguments.tls_key).map(|(certificates, key)| TlsFiles { certificates, key }),
         insecure_plain: arguments.insecure_plain,
+        ..Config::new(arguments.listen, policy)
     };
     // Before the first line of output: whoever waits for it may send a signal right away.
     let signals = |kind| signal(kind).map_err(|error| error.to_string());
@@ -124,6 +129,10 @@ async fn relay(arguments: Arguments, store: Arc<dyn Store>) -> Result<(), String
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = server.failed() => {
+            server.abort().await;
+            return Err("the thread that writes to the store has panicked: start the relay again, what was accepted is stored".to_owned());
+        }
     }
     tracing::info!("stopping");
     server.stop().await;
@@ -132,15 +141,36 @@ async fn relay(arguments: Arguments, store: Arc<dyn Store>) -> Result<(), String
 
 /// The address is what programs wait for, so it comes first; all of it at once, because some read one line and leave.
 fn greet(server: &Server, has_tls: bool) {
-    let scheme = if has_tls { "wss" } else { "ws" };
     let key: String = server.public_key().iter().map(|byte| format!("{byte:02x}")).collect();
     let (address, name) = (server.address(), server.name());
+    let reached = reached_at(name, address, has_tls);
     let greeting = format!(
         "listening on {address}\nname         {name}\nrelay key    {key}\n\
-         clients type sealwire init NAME@{name} --relay {scheme}://{name}\n"
+         clients type sealwire init NAME@{name} --relay {reached}\n"
     );
     if let Err(error) = std::io::stdout().write_all(greeting.as_bytes()) {
         tracing::warn!(%error, %address, "nobody reads the standard output");
+    }
+}
+
+/// How clients reach the relay, as `sealwire init --relay` takes it. The name may have a port or not, and be another one
+/// than the relay listens on.
+fn reached_at(name: &str, address: SocketAddr, has_tls: bool) -> String {
+    if has_tls {
+        // By name, because the certificate has it.
+        format!("wss://{}:{}", host(name), address.port())
+    } else if address.ip().is_loopback() {
+        format!("ws://{address}")
+    } else {
+        // Clients go without TLS on their own machine only: whoever is in front ends it.
+        format!("wss://{name} --behind-proxy")
+    }
+}
+
+fn host(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => host,
+        _ => name,
     }
 }
 

@@ -9,14 +9,14 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use sealwire_relay_core::Registration;
+use sealwire_relay_core::Policy;
 use sealwire_store::logs::Limits;
 use sealwire_store::{Store, StoreError};
 use sealwire_store_sqlite::SqliteStore;
 use sealwire_wire::InstanceId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -26,7 +26,7 @@ use crate::tls::{Binding, acceptor, binding};
 
 /// Connections that wait to be accepted: fewer lose SYNs, and a second each, when ten thousand come back at once.
 const BACKLOG: u32 = 4_096;
-/// Connections at once.
+/// Connections at once, by default: as many as one process has file descriptors for on a machine that was set up for it.
 const CONNECTIONS_MAX: usize = 65_536;
 /// How long a client may take for its TLS handshake, and then for its request's head.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -40,12 +40,28 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The host part of its handles; `None`: `localhost:PORT` on a loopback address, else the address.
     pub name: Option<String>,
-    /// Who may make an account.
-    pub registration: Registration,
+    /// What its operator decides: who may make an account, how fast a connection may write.
+    pub policy: Policy,
     /// The certificate, where the relay ends TLS itself.
     pub tls: Option<TlsFiles>,
     /// Whether to go without TLS on other than loopback addresses: behind a proxy that ends it.
     pub insecure_plain: bool,
+    /// Connections at once; more wait until one ends.
+    pub connections_max: usize,
+}
+
+impl Config {
+    /// A relay on this address, named after it, without TLS. As policy, a [`Registration`](crate::Registration) does.
+    pub fn new(listen: SocketAddr, policy: impl Into<Policy>) -> Config {
+        Config {
+            listen,
+            name: None,
+            policy: policy.into(),
+            tls: None,
+            insecure_plain: false,
+            connections_max: CONNECTIONS_MAX,
+        }
+    }
 }
 
 /// Why a relay did not start.
@@ -91,9 +107,9 @@ impl Server {
         let listener = listen(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(config.listen, error))?;
         let name = config.name.clone().unwrap_or_else(|| default_name(address));
-        let service = Service::start(&name, config.registration, store)?;
+        let service = Service::start(&name, config.policy, store)?;
         let door = Door { router: service.router(), shared: Arc::clone(service.shared()), tls };
-        let listening = tokio::spawn(accept(listener, door));
+        let listening = tokio::spawn(accept(listener, config.connections_max, door));
         Ok(Server { service, address, listening })
     }
 
@@ -112,6 +128,11 @@ impl Server {
         self.service.public_key()
     }
 
+    /// Waits until the relay can commit nothing more: [`Service::failed`].
+    pub async fn failed(&self) {
+        self.service.failed().await;
+    }
+
     /// Tells all clients SHUTTING_DOWN, closes, commits what was handed over, and lets go of port and store.
     pub async fn stop(self) {
         self.listening.abort();
@@ -126,7 +147,8 @@ impl Server {
 }
 
 /// A whole relay on this machine with its data in a directory: for a demo or a test. `port` 0: a free one. `name`: the
-/// host part of its handles, by default `localhost:PORT`; give one where the relay comes back on another port.
+/// host part of its handles, by default `localhost:PORT`; give one where the relay comes back on another port. `policy`: a
+/// [`Registration`](crate::Registration) does.
 ///
 /// # Errors
 /// [`StartError`].
@@ -134,15 +156,10 @@ pub async fn start_local(
     data: &Path,
     port: u16,
     name: Option<&str>,
-    registration: Registration,
+    policy: impl Into<Policy>,
 ) -> Result<Server, StartError> {
-    let config = Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], port)),
-        name: name.map(str::to_owned),
-        registration,
-        tls: None,
-        insecure_plain: false,
-    };
+    let here = SocketAddr::from(([127, 0, 0, 1], port));
+    let config = Config { name: name.map(str::to_owned), ..Config::new(here, policy) };
     Server::start(&config, Arc::new(open_store(data)?)).await
 }
 
@@ -176,8 +193,13 @@ fn default_name(address: SocketAddr) -> String {
     if address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
-async fn accept(listener: TcpListener, door: Door) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// A connection's place among those that may be there at once. Goes with the last of the tasks that hold it: an upgraded
+/// connection outlives the one that accepted it.
+#[derive(Clone)]
+pub(crate) struct Place(#[expect(dead_code, reason = "it is given back when it is dropped")] Arc<OwnedSemaphorePermit>);
+
+async fn accept(listener: TcpListener, connections_max: usize, door: Door) {
+    let room = Arc::new(Semaphore::new(connections_max));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let stream = match listener.accept().await {
@@ -189,7 +211,9 @@ async fn accept(listener: TcpListener, door: Door) {
             }
         };
         let Some(alive) = door.shared.alive() else { return };
-        let door = door.clone();
+        let place = Place(Arc::new(permit));
+        let mut door = door.clone();
+        door.router = door.router.layer(axum::Extension(place));
         // Ends with the phase, which `greet` watches; `alive` tells when.
         tokio::spawn(async move {
             let mut phase = door.shared.phase();
@@ -197,7 +221,7 @@ async fn accept(listener: TcpListener, door: Door) {
                 () = wait_for(&mut phase, |phase| phase == Phase::Aborted) => {}
                 () = greet(stream, door) => {}
             }
-            drop((permit, alive));
+            drop(alive);
         });
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header;
-use sealwire_relay_core::{Registration, Relay};
+use sealwire_relay_core::{Policy, Relay};
 use sealwire_store::{Store, StoreError};
 use sealwire_wire::{PATH, Time};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -17,6 +17,7 @@ use crate::committer::Committer;
 use crate::connection::{Visitor, serve};
 use crate::hub::Hub;
 use crate::key;
+use crate::server::Place;
 use crate::tls::Binding;
 use crate::websocket::{Socket, upgrade};
 
@@ -36,6 +37,8 @@ pub struct Service {
     /// Ends when the last connection has dropped its clone.
     alive: mpsc::Receiver<Never>,
     committer_thread: Option<std::thread::JoinHandle<()>>,
+    /// Whether that thread has panicked.
+    committer_failed: watch::Receiver<bool>,
     sweeper: tokio::task::JoinHandle<()>,
 }
 
@@ -65,15 +68,16 @@ pub(crate) enum Phase {
 pub(crate) enum Never {}
 
 impl Service {
-    /// Starts the threads of a relay over a store. `name` is the host part of its handles. Needs a tokio runtime.
+    /// Starts the threads of a relay over a store. `name` is the host part of its handles; as policy, a
+    /// [`Registration`](crate::Registration) does. Needs a tokio runtime.
     ///
     /// # Errors
     /// The store's, while the relay's key is read or made.
-    pub fn start(name: &str, registration: Registration, store: Arc<dyn Store>) -> Result<Service, StoreError> {
+    pub fn start(name: &str, policy: impl Into<Policy>, store: Arc<dyn Store>) -> Result<Service, StoreError> {
         let key = key::load_or_make(&*store)?;
-        let relay = Arc::new(Relay::new(name, key, store.instance(), registration));
+        let relay = Arc::new(Relay::new(name, key, store.instance(), policy));
         let hub = Arc::new(Hub::default());
-        let (committer, committer_thread) = Committer::start(Arc::clone(&store), Arc::clone(&hub))
+        let (committer, committer_thread, committer_failed) = Committer::start(Arc::clone(&store), Arc::clone(&hub))
             .map_err(|error| StoreError::Failed(error.to_string()))?;
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (alive_sender, alive) = mpsc::channel(1);
@@ -87,7 +91,8 @@ impl Service {
             phase: phase_seen,
             alive: alive_sender.downgrade(),
         });
-        Ok(Service { shared, phase, alive, committer_thread: Some(committer_thread), sweeper })
+        let committer_thread = Some(committer_thread);
+        Ok(Service { shared, phase, alive, committer_thread, committer_failed, sweeper })
     }
 
     /// Serves the WebSocket at `/v1`. Whoever ends TLS in front of it has no exporter to give: clients log in with the
@@ -104,6 +109,17 @@ impl Service {
     /// Its Ed25519 key, which clients may pin.
     pub fn public_key(&self) -> [u8; 32] {
         self.shared.relay.public_key()
+    }
+
+    /// Waits until the relay can commit nothing more, because the thread that does has panicked; forever, where it goes
+    /// on. From then on every connection closes with what it asks for. Whoever serves the relay ends it, and says so: what
+    /// was accepted is stored, and the next start finds it. Cancel-safe.
+    pub async fn failed(&self) {
+        let mut failed = self.committer_failed.clone();
+        if failed.wait_for(|failed| *failed).await.is_err() {
+            // It has ended as it was asked to.
+            std::future::pending().await
+        }
     }
 
     /// Tells all clients SHUTTING_DOWN, closes, commits what was handed over, and gives the store back.
@@ -176,6 +192,7 @@ async fn visit(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let Some(alive) = shared.alive() else { return http::StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let origin = request.headers().get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
     let binding = request.extensions().get::<Binding>().map(|Binding(exporter)| *exporter);
+    let place = request.extensions().get::<Place>().cloned();
     let (response, upgraded) = upgrade(request);
     if let Some(upgraded) = upgraded {
         // Ends with the phase, which `serve` watches; `alive` tells when.
@@ -184,7 +201,7 @@ async fn visit(State(shared): State<Arc<Shared>>, request: Request) -> Response 
                 Ok(upgraded) => serve(shared, Socket::new(upgraded), Visitor { origin, binding }).await,
                 Err(error) => tracing::debug!(%error, "not upgraded"),
             }
-            drop(alive);
+            drop((alive, place));
         });
     }
     response

@@ -7,17 +7,23 @@ use sealwire_store::StoreError;
 
 use crate::failed;
 
-/// Makes a directory that only its owner can enter, where there is none, and makes its name durable.
+/// Makes a directory that only its owner can enter, where there is none, with those above it that are missing, and makes
+/// the name of each durable.
 pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
-    if path.is_dir() {
+    if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
+    let above = path.parent().unwrap_or(Path::new(""));
+    make_directory(above)?;
     let mut builder = DirBuilder::new();
-    builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(failed)?;
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_directory)
+    match builder.create(path) {
+        // Somebody else was quicker.
+        Err(_) if path.is_dir() => {}
+        made => made.map_err(failed)?,
+    }
+    sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above })
 }
 
 /// Takes the directory for this value alone. The file stays; the lock goes with the process.

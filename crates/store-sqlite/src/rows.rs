@@ -166,7 +166,7 @@ const TABLES: [(&str, Read); 5] = [
     ("SELECT log, length, newest_commit, chain FROM logs", read_log),
     ("SELECT log, inbox, cursor, dropped_by, dropped_at, dropped_from, restored FROM readers", read_reader),
     (
-        "SELECT row, log, position, envelope, at, kind, digest, size, before, after, bytes IS NULL \
+        "SELECT row, log, position, envelope, at, kind, digest, size, before, after, bytes IS NULL, writer \
          FROM entries ORDER BY row",
         read_entry,
     ),
@@ -174,8 +174,8 @@ const TABLES: [(&str, Read); 5] = [
 ];
 
 fn put_entry(connection: &Connection, entry: &EntryRow, bytes: &[u8]) -> Result<(), StoreError> {
-    let sql = "INSERT INTO entries (row, log, position, envelope, at, kind, digest, size, before, after, bytes) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let sql = "INSERT INTO entries (row, log, position, envelope, at, kind, digest, size, before, after, bytes, writer) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let mut insert = connection.prepare_cached(sql).map_err(failed)?;
     let values = params![
         entry.row as i64,
@@ -189,6 +189,7 @@ fn put_entry(connection: &Connection, entry: &EntryRow, bytes: &[u8]) -> Result<
         entry.chain.map(|(before, _)| before.0),
         entry.chain.map(|(_, after)| after.0),
         bytes,
+        entry.writer.map(|writer| writer.0),
     ];
     insert.execute(values).map(|_| ()).map_err(failed)
 }
@@ -246,6 +247,7 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         kind: row.get::<_, Kind>(5)?.0,
         digest: row.get::<_, Bytes<16>>(6)?.0,
         size: row.get(7)?,
+        writer: row.get::<_, Option<Bytes<16>>>(11)?.map(|writer| InboxAddress(writer.0)),
         chain: chain(row, 8)?.zip(chain(row, 9)?),
     };
     Ok(Row::Entry { entry, is_gone: row.get(10)? })

@@ -11,18 +11,19 @@ use crate::failed;
 use crate::files::{private_file, sync_directory};
 
 /// The layout of both files, in their `user_version`.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 const MAIL: &str = "mail.db";
 const DIRECTORY: &str = "directory.db";
 
 /// Numbers are those of `sealwire_store::logs`, as signed 64-bit integers. `bytes` comes last, so that a scan of the
 /// other columns does not touch it; it is null where an entry's bytes are gone and only its envelope id is remembered.
+/// `writer` is null in rows of version 1; in a file that began with it, the column comes behind `bytes`.
 const MAIL_TABLES: &str = "
 CREATE TABLE main.meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE main.entries (
     row INTEGER PRIMARY KEY, log BLOB NOT NULL, position INTEGER NOT NULL, envelope BLOB NOT NULL, at INTEGER NOT NULL,
-    kind INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, before BLOB, after BLOB, bytes BLOB
+    kind INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, writer BLOB, before BLOB, after BLOB, bytes BLOB
 );
 CREATE TABLE main.logs (
     log BLOB PRIMARY KEY, length INTEGER NOT NULL, newest_commit INTEGER NOT NULL, chain BLOB
@@ -44,6 +45,14 @@ CREATE TABLE directory.inboxes (inbox BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE directory.versions (only INTEGER PRIMARY KEY CHECK (only = 0), newest INTEGER NOT NULL);
 ";
 
+/// What makes a file of version 1 one of version 2. A new column costs nothing, however large the file is.
+const MAIL_FROM_1: &str = "ALTER TABLE main.entries ADD COLUMN writer BLOB;";
+
+/// A database of a connection, what makes it, and what makes it of version 1.
+type Tables = (&'static str, &'static str, &'static str);
+
+const TABLES: [Tables; 2] = [("main", MAIL_TABLES, MAIL_FROM_1), ("directory", DIRECTORY_TABLES, "")];
+
 /// Opens the files for writing, and makes them where there are none.
 pub(crate) fn open(directory: &Path) -> Result<Connection, StoreError> {
     for name in [MAIL, DIRECTORY] {
@@ -54,8 +63,9 @@ pub(crate) fn open(directory: &Path) -> Result<Connection, StoreError> {
     }
     sync_directory(directory)?;
     let connection = connect(directory)?;
-    for (database, tables) in [("main", MAIL_TABLES), ("directory", DIRECTORY_TABLES)] {
-        make_tables(&connection, database, tables)?;
+    for tables in &TABLES {
+        let database = tables.0;
+        make_tables(&connection, tables)?;
         let mode: String = connection
             .query_row(&format!("PRAGMA {database}.journal_mode = WAL"), [], |row| row.get(0))
             .map_err(failed)?;
@@ -82,7 +92,7 @@ pub(crate) fn connect(directory: &Path) -> Result<Connection, StoreError> {
 }
 
 /// Refuses the file of a newer program before SQLite opens it, which would write: to the log and, on closing, to the
-/// file. The version is in the file's header, because `make_tables` writes it before the write-ahead log is used.
+/// file. The version is in the file's header, because `make_tables` sees to it.
 fn check_untouched(path: &Path) -> Result<(), StoreError> {
     let mut header = Vec::new();
     let file = match File::open(path) {
@@ -94,12 +104,19 @@ fn check_untouched(path: &Path) -> Result<(), StoreError> {
     if found > VERSION { Err(StoreError::Newer { found, known: VERSION }) } else { Ok(()) }
 }
 
-fn make_tables(connection: &Connection, database: &str, tables: &str) -> Result<(), StoreError> {
+/// Makes the tables, or makes them of an older version, in one transaction.
+fn make_tables(connection: &Connection, (database, tables, from_1): &Tables) -> Result<(), StoreError> {
     let version: u32 =
         connection.query_row(&format!("PRAGMA {database}.user_version"), [], |row| row.get(0)).map_err(failed)?;
-    if version == VERSION {
-        return Ok(());
-    }
-    let sql = format!("BEGIN IMMEDIATE; {tables} PRAGMA {database}.user_version = {VERSION}; COMMIT;");
-    connection.execute_batch(&sql).map_err(failed)
+    let sql = match version {
+        0 => tables,
+        1 => from_1,
+        VERSION => return Ok(()),
+        found => return Err(StoreError::Newer { found, known: VERSION }),
+    };
+    let sql = format!("BEGIN IMMEDIATE; {sql} PRAGMA {database}.user_version = {VERSION}; COMMIT;");
+    connection.execute_batch(&sql).map_err(failed)?;
+    // An older file has a write-ahead log: an older program has to find the version in the header all the same.
+    let checkpoint = format!("PRAGMA {database}.wal_checkpoint(TRUNCATE)");
+    connection.query_row(&checkpoint, [], |_| Ok(())).map_err(failed)
 }

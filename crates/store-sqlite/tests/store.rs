@@ -94,12 +94,49 @@ fn a_newer_store_is_refused_untouched() {
         drop(with_inbox(directory.path()));
         let file = directory.path().join(newer);
         let connection = rusqlite::Connection::open(&file).unwrap();
-        connection.execute_batch("PRAGMA user_version = 2").unwrap();
+        connection.execute_batch("PRAGMA user_version = 3").unwrap();
         drop(connection);
         let before = contents(directory.path());
         let refused = open(directory.path(), Limits::default());
-        assert!(matches!(refused, Err(StoreError::Newer { found: 2, known: 1 })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Newer { found: 3, known: 2 })), "{refused:?}");
         assert_eq!(contents(directory.path()), before);
+    }
+}
+
+/// Files of version 1, as that version wrote them, with five entries of which one is gone: all of it is there, and is
+/// one nameless writer's. What comes new has its own (L9). After a crash in between, too, which leaves one file of each
+/// version.
+#[test]
+fn files_of_version_1_go_on() {
+    for crashed in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        version_1(directory.path());
+        if crashed {
+            let mail = rusqlite::Connection::open(directory.path().join("mail.db")).unwrap();
+            mail.execute_batch("ALTER TABLE entries ADD COLUMN writer BLOB; PRAGMA user_version = 2").unwrap();
+        }
+        let limits = Limits { inbox_entries: 6, ..Limits::default() };
+        let store = open(directory.path(), limits).unwrap();
+        assert_eq!(store.instance(), InstanceId([5; 16]));
+        assert_eq!(store.head(LOG).unwrap().unwrap().length, Position(5));
+        assert!(store.record(&KEY()).unwrap().is_some_and(|record| record.value == b"old"));
+        assert_eq!(positions(&store), [2, 3, 4, 5]);
+        let repeated = |at| Outcome::Appended { position: Position(at), repeated: true };
+        assert_eq!(store.commit(Time(9), &[appending(1), appending(2)]).unwrap(), [repeated(1), repeated(2)]);
+        let by = |writer, envelope| match appending(envelope) {
+            Operation::Append(append) => Operation::Append(Append { writer: InboxAddress([writer; 16]), ..append }),
+            other => other,
+        };
+        store.commit(Time(9), &[by(7, 6), by(7, 7), by(7, 8), by(8, 9)]).unwrap();
+        assert_eq!(positions(&store), [4, 5, 6, 7, 8, 9], "the nameless writer had most");
+        drop(store);
+        for file in ["mail.db", "directory.db"] {
+            let header = fs::read(directory.path().join(file)).unwrap();
+            assert_eq!(header[60..64], [0, 0, 0, 2], "{file}");
+        }
+        let store = open(directory.path(), limits).unwrap();
+        store.commit(Time(9), &[by(8, 10)]).unwrap();
+        assert_eq!(positions(&store), [4, 5, 7, 8, 9, 10], "the writer of 6, 7 and 8 has most");
     }
 }
 
@@ -255,6 +292,77 @@ fn readers_beside_a_writer_see_whole_groups() {
             store.commit(Time(1), &(group * 10..group * 10 + 10).map(appending).collect::<Vec<_>>()).unwrap();
         }
     });
+}
+
+/// The positions in the inbox, from the first that is there.
+fn positions(store: &SqliteStore) -> Vec<u64> {
+    let (mut all, mut at) = (Vec::new(), Position(0));
+    while at < store.head(LOG).unwrap().unwrap().length {
+        let page = store.read(LOG, at, 100, 1 << 20).unwrap();
+        all.extend(page.entries.iter().map(|entry| entry.position.0));
+        at = page.entries.last().map(|entry| entry.position).or(page.trimmed.map(|(end, _)| end)).unwrap();
+    }
+    all
+}
+
+/// A store as version 1 made it: these are its tables, and rows as it wrote them.
+fn version_1(directory: &Path) {
+    let mail = rusqlite::Connection::open(directory.join("mail.db")).unwrap();
+    let tables = "
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE entries (
+            row INTEGER PRIMARY KEY, log BLOB NOT NULL, position INTEGER NOT NULL, envelope BLOB NOT NULL,
+            at INTEGER NOT NULL, kind INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL,
+            before BLOB, after BLOB, bytes BLOB
+        );
+        CREATE TABLE logs (
+            log BLOB PRIMARY KEY, length INTEGER NOT NULL, newest_commit INTEGER NOT NULL, chain BLOB
+        ) WITHOUT ROWID;
+        CREATE TABLE readers (
+            log BLOB NOT NULL, inbox BLOB NOT NULL, cursor INTEGER NOT NULL,
+            dropped_by INTEGER, dropped_at INTEGER, dropped_from BLOB, restored INTEGER,
+            PRIMARY KEY (log, inbox)
+        ) WITHOUT ROWID;
+        CREATE TABLE outbox (number INTEGER PRIMARY KEY, inbox BLOB NOT NULL, entry BLOB NOT NULL);
+        CREATE TABLE redo (
+            step INTEGER PRIMARY KEY, kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER, value BLOB
+        );
+        PRAGMA user_version = 1;
+        PRAGMA journal_mode = WAL;";
+    mail.execute_batch(tables).unwrap();
+    mail.execute("INSERT INTO meta VALUES ('instance', ?1)", [vec![5; 16]]).unwrap();
+    mail.execute("INSERT INTO readers VALUES (?1, ?1, 1, NULL, NULL, NULL, NULL)", [INBOX.0]).unwrap();
+    for number in 1..=5 {
+        let Operation::Append(Append { entry, .. }) = appending(number) else { unreachable!() };
+        let bytes = entry.encode();
+        let digest = sealwire_keys::blob_hash(&bytes).0[..16].to_vec();
+        let values = rusqlite::params![
+            number as i64,
+            INBOX.0,
+            number as i64,
+            entry.envelope.0,
+            1,
+            entry.kind as u8,
+            digest,
+            bytes.len() as i64,
+            (number > 1).then_some(bytes),
+        ];
+        mail.execute("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL, ?9)", values).unwrap();
+    }
+    let beside = rusqlite::Connection::open(directory.join("directory.db")).unwrap();
+    let tables = "
+        CREATE TABLE records (
+            kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, value BLOB NOT NULL,
+            PRIMARY KEY (kind, key)
+        );
+        CREATE TABLE inboxes (inbox BLOB PRIMARY KEY) WITHOUT ROWID;
+        CREATE TABLE versions (only INTEGER PRIMARY KEY CHECK (only = 0), newest INTEGER NOT NULL);
+        PRAGMA user_version = 1;
+        PRAGMA journal_mode = WAL;";
+    beside.execute_batch(tables).unwrap();
+    beside.execute("INSERT INTO inboxes VALUES (?1)", [INBOX.0]).unwrap();
+    beside.execute("INSERT INTO records VALUES (1, ?1, 1, ?2)", [vec![1], b"old".to_vec()]).unwrap();
+    beside.execute("INSERT INTO versions VALUES (0, 1)", []).unwrap();
 }
 
 const INBOX: InboxAddress = InboxAddress([1; 16]);

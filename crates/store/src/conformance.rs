@@ -74,8 +74,11 @@ macro_rules! conformance {
             messages_live_30_days_and_commits_60
             a_gap_between_commits_is_told
             a_full_inbox_drops_its_oldest_messages
+            a_full_inbox_drops_what_the_flood_brought
+            a_full_inbox_drops_the_largest_share
             a_full_conversation_keeps_its_commits
             envelope_ids_are_forgotten_after_30_days
+            so_many_envelope_ids_are_remembered
             a_sweep_is_bounded
             records_swap_together_or_not_at_all
             versions_never_come_back
@@ -199,7 +202,11 @@ impl<B: Bed> World<B> {
     }
 
     pub(crate) fn to_inbox(&self, to: u8, entry: Entry) -> Outcome {
-        self.apply(Operation::Append(Append::to_inbox(inbox(to), inbox(9), entry)))
+        self.to_inbox_by(9, to, entry)
+    }
+
+    pub(crate) fn to_inbox_by(&self, writer: u8, to: u8, entry: Entry) -> Outcome {
+        self.apply(Operation::Append(Append::to_inbox(inbox(to), inbox(writer), entry)))
     }
 
     pub(crate) fn talk(&self, writer: u8, entry: Entry) -> Outcome {
@@ -232,6 +239,17 @@ impl<B: Bed> World<B> {
     /// The positions on a page.
     pub(crate) fn positions(&self, log: LogId, after: u64) -> Vec<u64> {
         self.page(log, after).entries.iter().map(|entry| entry.position.0).collect()
+    }
+
+    /// The positions in a whole log, across its gaps.
+    pub(crate) fn all_positions(&self, log: LogId) -> Vec<u64> {
+        let (mut all, mut at) = (Vec::new(), 0);
+        while at < self.head(log).length.0 {
+            let page = self.page(log, at);
+            all.extend(page.entries.iter().map(|entry| entry.position.0));
+            at = all.last().copied().unwrap_or(0).max(page.trimmed.map_or(0, |(position, _)| position.0));
+        }
+        all
     }
 
     pub(crate) fn head(&self, log: LogId) -> Head {

@@ -7,12 +7,13 @@
 
 mod log;
 mod rows;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_keys::chain_start;
 use sealwire_wire::entry::EntryKind;
-use sealwire_wire::limits::{CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENTRIES_MAX};
+use sealwire_wire::limits::{CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENTRIES_MAX, REMEMBERED_MAX};
 use sealwire_wire::{InboxAddress, LogId, Position, Time};
 
 use self::log::{Log, Sealed};
@@ -21,7 +22,7 @@ use crate::{
     Append, Conversation, Head, Operation, Outcome, Reader, Record, RecordKey, RecordSwap, Refusal, StoreError, Welcome,
 };
 
-/// How much a log keeps before its oldest messages go (L9). A relay takes the default; tests take small ones.
+/// How much a log keeps before messages go (L9). A relay takes the default; tests take small ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Entries in an inbox.
@@ -30,6 +31,8 @@ pub struct Limits {
     pub inbox_bytes: u64,
     /// Entries in a conversation log.
     pub conversation_entries: u32,
+    /// Envelope ids of gone entries that a log remembers (E4).
+    pub remembered: u32,
 }
 
 impl Default for Limits {
@@ -38,6 +41,7 @@ impl Default for Limits {
             inbox_entries: INBOX_ENTRIES_MAX,
             inbox_bytes: INBOX_BYTES_MAX,
             conversation_entries: CONVERSATION_ENTRIES_MAX,
+            remembered: REMEMBERED_MAX,
         }
     }
 }
@@ -165,7 +169,7 @@ impl Logs {
             return Ok(Outcome::Appended { position, repeated: true });
         }
         log.admit(now, append)?;
-        let position = log.append(now, take(&mut self.next_row), sealed, writes);
+        let position = log.append(now, take(&mut self.next_row), Some(append.writer), sealed, writes);
         if append.entry.kind == EntryKind::RestoreRoster {
             log.use_restoration(append.writer, writes);
         }
@@ -200,7 +204,7 @@ impl Logs {
         log.start(chain_start(new.id), &new.roster, &mut made);
         for entry in &new.entries {
             log.admit_first(entry)?;
-            log.append(now, take(&mut next_row), Sealed::new(entry), &mut made);
+            log.append(now, take(&mut next_row), None, Sealed::new(entry), &mut made);
         }
         welcomes_only(&new.welcomes)?;
         self.next_row = next_row;
@@ -264,7 +268,7 @@ impl Logs {
             if left == 0 {
                 break;
             }
-            log.sweep(now, &mut left, writes);
+            log.sweep(now, &self.limits, &mut left, writes);
         }
         Outcome::Swept { entries: most - left }
     }

@@ -45,7 +45,7 @@ pub enum Operation {
     /// Removes what its time or all its readers have passed (L9), and forgets envelope ids after 30 days (E4); at most so
     /// many in one go. Where as many went, there may be more.
     Sweep {
-        /// How many at the most, of entries and of forgotten ids together.
+        /// How many at the most, of entries and of ids that were remembered long enough together.
         most: usize,
     },
 }
@@ -55,7 +55,8 @@ pub enum Operation {
 pub struct Append {
     /// Which log.
     pub log: LogId,
-    /// The inbox of the device that writes. A conversation log takes entries of its roster only (C6).
+    /// The inbox of the device that writes. A conversation log takes entries of its roster only (C6); a full inbox drops
+    /// those of whoever has most there (L9).
     pub writer: InboxAddress,
     /// The entry, read.
     pub entry: Entry,

@@ -74,7 +74,7 @@ codes! {
     RegistrationClosed = RegistrationClosed, "REGISTRATION_CLOSED", GoesOn;
     /// The invite is unknown or used up.
     InviteRefused = InviteRefused, "INVITE_REFUSED", GoesOn;
-    /// An account log entry that does not verify.
+    /// An account log entry that does not verify, or a direct-mode entry that names another sender than its writer.
     EntryRefused = EntryRefused, "ENTRY_REFUSED", GoesOn;
     /// The account log grew meanwhile: look it up and try again (I3).
     HeadMoved = HeadMoved, "HEAD_MOVED", GoesOn;

@@ -125,6 +125,9 @@ pub struct Limits {
     pub lookups_per_minute: u32,
     #[prost(uint32, tag = "9")]
     pub watched_tokens: u32,
+    /// per connection, at most 1,000 of them at once; 0: no limit
+    #[prost(uint32, tag = "10")]
+    pub appends_per_minute: u32,
 }
 /// Proves that this connection belongs to a device (spec/connection.md).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

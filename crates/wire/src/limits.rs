@@ -26,9 +26,9 @@ pub const DIRECT_KEYS_MAX: usize = 8;
 pub const DIRECT_MESSAGES_MAX: u32 = 1 << 31;
 /// How far behind the newest counter a direct-mode message may arrive and still be told from a replay.
 pub const REPLAY_WINDOW: u32 = 1024;
-/// Entries waiting in an inbox before the oldest messages go (L9).
+/// Entries waiting in an inbox before messages go: those of the writer who has most there (L9).
 pub const INBOX_ENTRIES_MAX: u32 = 100_000;
-/// Bytes waiting in an inbox before the oldest messages go (L9).
+/// Bytes waiting in an inbox before messages go: those of the writer who has most there (L9).
 pub const INBOX_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Entries that a conversation log keeps before the oldest messages go (L9); commits and repairs stay.
 pub const CONVERSATION_ENTRIES_MAX: u32 = 1_000_000;
@@ -42,10 +42,18 @@ pub const MESSAGE_RETENTION_MS: u64 = 30 * DAY_MS;
 pub const COMMIT_RETENTION_MS: u64 = 60 * DAY_MS;
 /// How long the relay remembers an envelope id (E4): 30 days.
 pub const ENVELOPE_MEMORY_MS: u64 = 30 * DAY_MS;
+/// Envelope ids of gone entries that a log remembers (E4): as many as an inbox holds. More, and a flood that is read or
+/// dropped at once would fill the relay's memory for 30 days.
+pub const REMEMBERED_MAX: u32 = 100_000;
 /// How long a dropped inbox may restore the roster (C6): 72 hours.
 pub const ROSTER_RESTORE_MS: u64 = 3 * DAY_MS;
 /// Appends of one connection that may wait for the store at once.
 pub const APPENDS_IN_FLIGHT_MAX: u32 = 256;
+/// Appends of one connection in a minute: a hundred a second is more than people write and what a full outbox needs to
+/// leave in two minutes, while one connection takes a quarter of an hour to bring an empty inbox to its quota.
+pub const APPENDS_PER_MINUTE: u32 = 6_000;
+/// Of these, how many may come at once: a thousand devices of a group, or what was written during a short absence.
+pub const APPENDS_BURST: u32 = 1_000;
 /// Delivered but unacknowledged entries per log and connection: a slow reader costs this much and no more.
 pub const UNACKNOWLEDGED_MAX: usize = 256;
 /// Bytes that one read of a log brings at the most, so that a delivery fits into a frame.

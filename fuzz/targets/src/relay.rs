@@ -56,7 +56,7 @@ pub(crate) fn relay(bytes: &[u8]) {
                 continue;
             }
             _ => {
-                let frame = frame(&mut choices, &devices);
+                let frame = frame(&mut choices, &devices, device);
                 world.give(id, Input::Bytes(frame.encode()));
             }
         }
@@ -96,7 +96,7 @@ impl Seen {
     }
 }
 
-fn frame(choices: &mut Choices<'_>, devices: &[Device]) -> ToRelay {
+fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRelay {
     let request = u32::from(choices.byte());
     let inbox = |choices: &mut Choices<'_>| match choices.below(devices.len() + 1) {
         known if known < devices.len() => devices[known].inbox,
@@ -109,7 +109,9 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device]) -> ToRelay {
     };
     let inboxes = |choices: &mut Choices<'_>| (0..choices.below(5)).map(|_| inbox(choices)).collect::<Vec<_>>();
     let welcomes = |choices: &mut Choices<'_>| -> Vec<Welcome> {
-        (0..choices.below(3)).map(|_| Welcome { inbox: inbox(choices), entry: entry(choices) }).collect()
+        (0..choices.below(3))
+            .map(|_| Welcome { inbox: inbox(choices), entry: entry(choices, &devices[writer]) })
+            .collect()
     };
     match choices.below(14) {
         0..=2 => {
@@ -119,7 +121,7 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device]) -> ToRelay {
                 inboxes: inboxes(choices),
                 welcomes: welcomes(choices),
             });
-            ToRelay::Append { log, entry: entry(choices), roster }
+            ToRelay::Append { log, entry: entry(choices, &devices[writer]), roster }
         }
         3 => ToRelay::Ack { log: log(choices), upto: Position(choices.number()) },
         4 => {
@@ -141,7 +143,7 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device]) -> ToRelay {
         10 => ToRelay::CreateConversation {
             request,
             conversation: conversation(choices),
-            entries: (0..choices.below(3)).map(|_| entry(choices)).collect(),
+            entries: (0..choices.below(3)).map(|_| entry(choices, &devices[writer])).collect(),
             inboxes: inboxes(choices),
             welcomes: welcomes(choices),
         },
@@ -157,12 +159,15 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device]) -> ToRelay {
     }
 }
 
-fn entry(choices: &mut Choices<'_>) -> Vec<u8> {
+/// A direct-mode body is mostly this device's, since the relay refuses what names another.
+fn entry(choices: &mut Choices<'_>, writer: &Device) -> Vec<u8> {
     let envelope = EnvelopeId([choices.byte() % 8; 16]);
     let kind = EntryKind::ALL[choices.below(EntryKind::ALL.len())];
     let after = kind.names_after().then(|| Position(choices.number() % 8));
     let body = match choices.below(4) {
         0 => Body::Blob(BlobHash([choices.byte() % 3; 32])),
+        1 if kind == EntryKind::Direct => Body::Inline(choices.run().to_vec()),
+        _ if kind == EntryKind::Direct => Body::Inline([&writer.direct(0, 0), choices.run()].concat()),
         _ => Body::Inline(choices.run().to_vec()),
     };
     Entry { kind, after, envelope, body }.encode()

@@ -4,7 +4,7 @@ use sealwire_store::{Outcome, Store};
 use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
 use sealwire_wire::{Code, DeviceHint, Time};
 
-use crate::device::{Device, append};
+use crate::device::Device;
 use crate::world::World;
 
 fn by_handle(handle: &str) -> ToRelay {
@@ -81,7 +81,7 @@ fn a_registration_that_won_elsewhere_is_taken_over() {
     first.register(&mut device.clone(), "alice");
     std::mem::swap(&mut first.store, &mut world.store);
     assert_eq!(world.ask(second, &device.register("alice")), [FromRelay::Done { request: 1 }]);
-    assert!(matches!(world.ask(second, &append(device.inbox_log(), 1, 10))[0], FromRelay::Accepted { .. }));
+    assert!(matches!(world.ask(second, &device.append(device.inbox_log(), 1, 10))[0], FromRelay::Accepted { .. }));
 }
 
 #[test]
@@ -136,5 +136,5 @@ fn a_retired_account_is_found_and_gets_nothing() {
     assert_eq!(world.ask(alices, &retire), [FromRelay::Done { request: 3 }]);
     assert_eq!(world.ask(alices, &retire), [FromRelay::Done { request: 3 }]);
     assert!(matches!(&world.ask(bobs, &by_handle("alice"))[0], FromRelay::Found { entries, .. } if entries.len() == 2));
-    assert_eq!(world.refusal(bobs, &append(alice.inbox_log(), 1, 10)), Code::Retired);
+    assert_eq!(world.refusal(bobs, &bob.append(alice.inbox_log(), 1, 10)), Code::Retired);
 }

@@ -1,16 +1,17 @@
 use sealwire_relay_core::{Connection, Decision, Input, StoreFailed, Token};
+use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
 use sealwire_wire::limits::{FRAME_MAX, LOOKUPS_PER_MINUTE};
-use sealwire_wire::{BlobHash, Code, ConversationId};
+use sealwire_wire::{BlobHash, Code, ConversationId, EnvelopeId, LogId, Position};
 
-use crate::device::{Device, append};
+use crate::device::Device;
 use crate::world::{Id, World, ack, only_code};
 
 /// One of each frame but LogIn, as `device` would send it.
 fn every_verb(device: &Device) -> Vec<ToRelay> {
     let conversation = ConversationId([4; 32]);
     vec![
-        append(device.inbox_log(), 1, 10),
+        device.append(device.inbox_log(), 1, 10),
         ack(device.inbox_log(), 1),
         ToRelay::Lookup { request: 1, by: LookupBy::Handle("alice".to_owned()) },
         device.register("alice"),
@@ -90,7 +91,7 @@ fn another_device_gains_nothing() {
     let (mut alice, mut mallory) = (Device::new(1), Device::new(2));
     let alices = world.register(&mut alice, "alice");
     let mallorys = world.register(&mut mallory, "mallory");
-    world.ask(mallorys, &append(alice.inbox_log(), 1, 10));
+    world.ask(mallorys, &mallory.append(alice.inbox_log(), 1, 10));
     assert_eq!(world.take(alices).len(), 1);
 
     // Read or acknowledge her inbox, change her account, take her name, her inbox or her genesis.
@@ -152,6 +153,51 @@ fn answers_that_nobody_waits_for_change_nothing() {
     world.give(id, Input::Stored { token: Token(999), result: Err(StoreFailed) });
     world.give(id, Input::Loaded { token: Token(0), result: Err(StoreFailed) });
     assert_eq!((world.take(id), world.closed(id)), (vec![], None));
+}
+
+/// What a relay does not offer it does not list, and does not know: before log-in, too, and the connection goes on.
+#[test]
+fn what_is_not_offered_is_unknown() {
+    let mut world = World::new();
+    let every = ["inbox", "presence", "conversation-log", "blob"];
+    let id = world.open();
+    assert_eq!(world.hello(id).features, every);
+
+    let mut world = World::plain();
+    let mut device = Device::new(1);
+    let stranger = world.open();
+    let (unregistered, _) = world.log_in(&Device::new(2));
+    let id = world.register(&mut device, "alice");
+    assert_eq!(world.hello(id).features, every[..2]);
+    let optional = |frame: &ToRelay| {
+        matches!(
+            frame,
+            ToRelay::Attach { .. }
+                | ToRelay::CreateConversation { .. }
+                | ToRelay::GetHead { .. }
+                | ToRelay::PutBlob { .. }
+                | ToRelay::GetBlob { .. }
+        )
+    };
+    let frames: Vec<_> = every_verb(&device).into_iter().filter(optional).collect();
+    assert_eq!(frames.len(), 5);
+    for frame in &frames {
+        for id in [stranger, unregistered, id] {
+            let [FromRelay::Failed(failed)] = &world.ask(id, frame)[..] else { panic!() };
+            assert_eq!((failed.code, failed.request), (Code::UnknownFrame, 1));
+            assert_eq!(world.closed(id), None);
+        }
+    }
+    let entry = Entry {
+        kind: EntryKind::Message,
+        after: Some(Position(0)),
+        envelope: EnvelopeId([7; 16]),
+        body: Body::Inline(vec![1]),
+    };
+    let log = LogId::Conversation(ConversationId([4; 32]));
+    let append = ToRelay::Append { log, entry: entry.encode(), roster: None };
+    assert_eq!(world.refusal(id, &append), Code::UnknownLog);
+    assert!(matches!(world.ask(id, &device.append(device.inbox_log(), 1, 10))[0], FromRelay::Accepted { .. }));
 }
 
 /// K1: a quota on look-ups, which says when to come again.

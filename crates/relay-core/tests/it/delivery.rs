@@ -1,63 +1,130 @@
+use sealwire_relay_core::{Policy, Registration};
 use sealwire_wire::entry::Entry;
 use sealwire_wire::frame::{FromRelay, ToRelay};
-use sealwire_wire::limits::{ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX};
+use sealwire_wire::limits::{APPENDS_BURST, APPENDS_PER_MINUTE, ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX};
 use sealwire_wire::{Code, EnvelopeId, InboxAddress, LogId, Position};
 
-use crate::device::{Device, append};
+use crate::device::Device;
 use crate::world::{Id, World, ack, positions};
 
 struct Two {
     world: World,
     alice: Id,
     bob: Id,
+    /// Alice's, who writes.
+    writer: Device,
+    /// Bob's, who reads.
     device: Device,
 }
 
 fn two() -> Two {
-    let mut world = World::new();
-    let (mut alice, mut bob) = (Device::new(1), Device::new(2));
-    let (alices, bobs) = (world.register(&mut alice, "alice"), world.register(&mut bob, "bob"));
-    Two { world, alice: alices, bob: bobs, device: bob }
+    two_in(World::new())
 }
 
-fn numbered(to: LogId, number: u32, length: usize) -> ToRelay {
+fn two_in(mut world: World) -> Two {
+    let (mut alice, mut bob) = (Device::new(1), Device::new(2));
+    let (alices, bobs) = (world.register(&mut alice, "alice"), world.register(&mut bob, "bob"));
+    Two { world, alice: alices, bob: bobs, writer: alice, device: bob }
+}
+
+fn numbered(writer: &Device, to: LogId, number: u32, length: usize) -> ToRelay {
     let mut envelope = [0; 16];
     envelope[..4].copy_from_slice(&number.to_be_bytes());
-    ToRelay::Append { log: to, entry: Entry::direct(EnvelopeId(envelope), vec![0; length]).encode(), roster: None }
+    let entry = Entry::direct(EnvelopeId(envelope), writer.direct(0, length)).encode();
+    ToRelay::Append { log: to, entry, roster: None }
 }
 
 /// E4: once, however often it is repeated; another body under the same id is refused.
 #[test]
 fn an_envelope_is_appended_once() {
-    let Two { mut world, alice, bob, device } = two();
+    let Two { mut world, alice, bob, writer, device } = two();
     let accepted = FromRelay::Accepted { envelope: EnvelopeId([7; 16]), position: Position(1) };
-    assert_eq!(world.ask(alice, &append(device.inbox_log(), 7, 10)), std::slice::from_ref(&accepted));
-    assert_eq!(world.ask(alice, &append(device.inbox_log(), 7, 10)), [accepted]);
-    assert_eq!(world.refusal(alice, &append(device.inbox_log(), 7, 11)), Code::EnvelopeReused);
+    assert_eq!(world.ask(alice, &writer.append(device.inbox_log(), 7, 10)), std::slice::from_ref(&accepted));
+    assert_eq!(world.ask(alice, &writer.append(device.inbox_log(), 7, 10)), [accepted]);
+    assert_eq!(world.refusal(alice, &writer.append(device.inbox_log(), 7, 11)), Code::EnvelopeReused);
+    assert_eq!(positions(&world.take(bob)), [1]);
+}
+
+/// HP-08, K1: a made-up sender would cost every reader a look-up. What names another device than the writer's, or is
+/// shorter than a header, is refused and stands nowhere; at the length of a header it is taken.
+#[test]
+fn a_direct_entry_names_the_device_that_writes_it() {
+    let Two { mut world, alice, bob, writer, device } = two();
+    let entry = |body: Vec<u8>| {
+        let entry = Entry::direct(EnvelopeId([7; 16]), body).encode();
+        ToRelay::Append { log: device.inbox_log(), entry, roster: None }
+    };
+    let own = writer.direct(0, 0);
+    for body in [device.direct(0, 100), vec![7; 200], own[..own.len() - 1].to_vec(), Vec::new()] {
+        let [FromRelay::Failed(failed)] = &world.ask(alice, &entry(body))[..] else { panic!() };
+        assert_eq!((failed.code, failed.envelope), (Code::EntryRefused, Some(EnvelopeId([7; 16]))));
+    }
+    assert_eq!((world.take(bob), world.closed(alice)), (vec![], None));
+    assert!(matches!(world.ask(alice, &entry(own))[..], [FromRelay::Accepted { position: Position(1), .. }]));
     assert_eq!(positions(&world.take(bob)), [1]);
 }
 
 #[test]
 fn entries_go_to_logs_of_their_kind_that_exist() {
-    let Two { mut world, alice, device, .. } = two();
-    assert_eq!(world.refusal(alice, &append(LogId::Inbox(InboxAddress([9; 16])), 1, 1)), Code::UnknownLog);
+    let Two { mut world, alice, writer, device, .. } = two();
+    assert_eq!(world.refusal(alice, &writer.append(LogId::Inbox(InboxAddress([9; 16])), 1, 1)), Code::UnknownLog);
     let conversation = LogId::Conversation(sealwire_wire::ConversationId([1; 32]));
-    assert_eq!(world.refusal(alice, &append(conversation, 1, 1)), Code::Malformed);
+    assert_eq!(world.refusal(alice, &writer.append(conversation, 1, 1)), Code::Malformed);
     let junk = ToRelay::Append { log: device.inbox_log(), entry: vec![99], roster: None };
     assert_eq!(world.refusal(alice, &junk), Code::Malformed);
+}
+
+/// HP-08, O: a connection brings a burst and then so many a minute; what comes too soon is refused with the time to
+/// wait, and so is what goes into the same log behind it, which must not overtake it. The connection goes on, and
+/// nobody else notices.
+#[test]
+fn appends_have_a_rate() {
+    let Two { mut world, alice, bob, writer, device } = two();
+    assert_eq!(world.hello(alice).limits.appends_per_minute, APPENDS_PER_MINUTE);
+    let log = device.inbox_log();
+    for number in 0..APPENDS_BURST {
+        assert!(matches!(world.ask(alice, &numbered(&writer, log, number, 1))[0], FromRelay::Accepted { .. }));
+    }
+    let [FromRelay::Failed(failed)] = &world.ask(alice, &writer.append(log, 0xff, 1))[..] else { panic!() };
+    assert_eq!((failed.code, failed.envelope), (Code::RateLimited, Some(EnvelopeId([0xff; 16]))));
+    assert!(failed.retry_after_ms > 0);
+    world.take(bob);
+    assert!(matches!(world.ask(bob, &device.append(writer.inbox_log(), 1, 1))[0], FromRelay::Accepted { .. }));
+    assert!(matches!(world.take(alice)[..], [FromRelay::Deliver { .. }]));
+    world.now = world.now.plus(failed.retry_after_ms);
+    assert_eq!(world.refusal(alice, &writer.append(log, 0xfe, 1)), Code::RateLimited, "it overtook");
+    for number in [0xff, 0xfe] {
+        assert!(matches!(world.ask(alice, &writer.append(log, number, 1))[0], FromRelay::Accepted { .. }));
+    }
+}
+
+/// The operator's choice: another rate, or none.
+#[test]
+fn the_rate_of_appends_is_the_operators_choice() {
+    for (chosen, passes) in [(0, APPENDS_BURST * 3), (10, 10)] {
+        let world = World::with(Policy { appends_per_minute: chosen, ..Registration::Open.into() });
+        let Two { mut world, alice, writer, device, .. } = two_in(world);
+        assert_eq!(world.hello(alice).limits.appends_per_minute, chosen);
+        let append = |number| numbered(&writer, device.inbox_log(), number, 1);
+        let accepted = (0..passes).filter(|n| matches!(world.ask(alice, &append(*n))[0], FromRelay::Accepted { .. }));
+        assert_eq!(accepted.count(), passes as usize);
+        let next = world.ask(alice, &append(passes));
+        let is_refused = matches!(&next[0], FromRelay::Failed(failed) if failed.code == Code::RateLimited);
+        assert_eq!(is_refused, chosen > 0);
+    }
 }
 
 /// One delivery path: who was away gets what who is there gets, in the same order.
 #[test]
 fn away_or_there_the_same_comes() {
-    let Two { mut world, alice, bob, device } = two();
+    let Two { mut world, alice, bob, writer, device } = two();
     for number in 0..3 {
-        world.ask(alice, &numbered(device.inbox_log(), number, 10));
+        world.ask(alice, &numbered(&writer, device.inbox_log(), number, 10));
     }
     assert_eq!(positions(&world.take(bob)), [1, 2, 3]);
     assert_eq!(world.ask(bob, &ack(device.inbox_log(), 2)), []);
     world.drop(bob);
-    world.ask(alice, &numbered(device.inbox_log(), 3, 10));
+    world.ask(alice, &numbered(&writer, device.inbox_log(), 3, 10));
     let (bob, answer) = world.log_in(&device);
     let FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered { read_upto, .. }) = answer else { panic!() };
     assert_eq!(read_upto, Position(2));
@@ -73,10 +140,10 @@ fn away_or_there_the_same_comes() {
 /// A slow reader costs a window and no more; each Ack makes room; nothing is lost or repeated.
 #[test]
 fn the_window_bounds_what_is_unacknowledged() {
-    let Two { mut world, alice, bob, device } = two();
+    let Two { mut world, alice, bob, writer, device } = two();
     let total = UNACKNOWLEDGED_MAX as u32 * 2 + 10;
     for number in 0..total {
-        world.ask(alice, &numbered(device.inbox_log(), number, 1));
+        world.ask(alice, &numbered(&writer, device.inbox_log(), number, 1));
     }
     let mut got = positions(&world.take(bob));
     assert_eq!(got.len(), UNACKNOWLEDGED_MAX);
@@ -91,10 +158,10 @@ fn the_window_bounds_what_is_unacknowledged() {
 /// E1: whatever waits, each frame fits; a stopped reader of large entries costs one frame's bytes and an entry.
 #[test]
 fn large_entries_come_in_frames_that_fit() {
-    let Two { mut world, alice, bob, device } = two();
-    let header = Entry::direct(EnvelopeId([0; 16]), vec![]).encode().len();
+    let Two { mut world, alice, bob, writer, device } = two();
+    let header = Entry::direct(EnvelopeId([0; 16]), writer.direct(0, 0)).encode().len();
     for number in 0..6 {
-        world.ask(alice, &numbered(device.inbox_log(), number, ENTRY_MAX - header));
+        world.ask(alice, &numbered(&writer, device.inbox_log(), number, ENTRY_MAX - header));
     }
     let mut got = Vec::new();
     loop {
@@ -115,14 +182,14 @@ fn large_entries_come_in_frames_that_fit() {
 /// lies beyond the end.
 #[test]
 fn an_ack_ahead_of_this_connection_is_taken() {
-    let Two { mut world, alice, bob, device } = two();
+    let Two { mut world, alice, bob, writer, device } = two();
     let log = device.inbox_log();
     for number in 0..5 {
-        world.ask(alice, &numbered(log, number, 1));
+        world.ask(alice, &numbered(&writer, log, number, 1));
     }
     assert_eq!(positions(&world.take(bob)), [1, 2, 3, 4, 5]);
     assert_eq!(world.ask(bob, &ack(log, 1_000)), []);
-    world.ask(alice, &numbered(log, 5, 1));
+    world.ask(alice, &numbered(&writer, log, 5, 1));
     assert_eq!(positions(&world.take(bob)), [6]);
     assert_eq!(world.ask(bob, &ack(log, 6)), []);
     let (_, answer) = world.log_in(&device);

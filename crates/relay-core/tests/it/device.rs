@@ -5,6 +5,7 @@ use sealwire_keys::{
     AccountEntry, AccountKind, AccountLog, Change, DeviceCard, DeviceKey, DirectKey, LogInToBeSigned, Mode,
     SignedEntry, Suite, sign_entry,
 };
+use sealwire_wire::direct::{HEADER, SENDER_HINT};
 use sealwire_wire::entry::Entry;
 use sealwire_wire::frame::{Hello, ToRelay};
 use sealwire_wire::{AccountId, DeviceId, EnvelopeId, InboxAddress, Incarnation, LogId, Time};
@@ -86,17 +87,25 @@ impl Device {
         self.entry(Change::RotateDevice { device: self.id(), direct: vec![direct_key(key)] })
     }
 
+    /// An entry by this device for an inbox, whose envelope id and body follow from the number: a direct-mode header, and
+    /// so many bytes behind it.
+    pub(crate) fn append(&self, to: LogId, number: u8, length: usize) -> ToRelay {
+        let entry = Entry::direct(EnvelopeId([number; 16]), self.direct(number, length)).encode();
+        ToRelay::Append { log: to, entry, roster: None }
+    }
+
+    /// A direct-mode body of this device: what the relay reads of it is right, the rest is the number.
+    pub(crate) fn direct(&self, number: u8, length: usize) -> Vec<u8> {
+        let mut body = vec![number; HEADER + length];
+        body[SENDER_HINT].copy_from_slice(&self.id().hint().0);
+        body
+    }
+
     /// The client saw that its log-in was taken.
     pub(crate) fn commit_incarnation(&mut self) {
         self.committed = self.pending;
         self.pending = Incarnation(self.pending.0.map(|byte| byte.wrapping_add(1)));
     }
-}
-
-/// An entry for an inbox, whose envelope id and body follow from the number.
-pub(crate) fn append(to: LogId, number: u8, length: usize) -> ToRelay {
-    let entry = Entry::direct(EnvelopeId([number; 16]), vec![number; length]).encode();
-    ToRelay::Append { log: to, entry, roster: None }
 }
 
 /// A usable X25519 key: 9 is the base point; others of these are on the curve or its twist, which is as good.

@@ -2,7 +2,7 @@ use sealwire_relay_core::{Input, Registration};
 use sealwire_wire::frame::{FromRelay, LoggedIn, ToRelay};
 use sealwire_wire::{Code, InstanceId};
 
-use crate::device::{Device, append};
+use crate::device::Device;
 use crate::world::{World, only_code, relay};
 
 fn standing(answer: &FromRelay) -> &'static str {
@@ -153,7 +153,7 @@ fn a_restored_store_publishes_new_keys_first() {
     let mut device = backup;
     let (id, answer) = world.log_in(&device);
     assert_eq!(standing(&answer), "RESTORED");
-    assert_eq!(world.refusal(id, &append(device.inbox_log(), 1, 10)), Code::Restored);
+    assert_eq!(world.refusal(id, &device.append(device.inbox_log(), 1, 10)), Code::Restored);
     assert_eq!(world.refusal(id, &ToRelay::Watch { tokens: vec![] }), Code::Restored);
     let rotation = device.rotation(10).0;
     let publish = ToRelay::Publish { request: 5, entry: rotation };
@@ -164,7 +164,7 @@ fn a_restored_store_publishes_new_keys_first() {
     assert_eq!(standing(&answer), "ACTIVE");
     // The answer was seen: it sends, and comes back with what was pending.
     device.commit_incarnation();
-    assert!(matches!(world.ask(id, &append(device.inbox_log(), 1, 10))[0], FromRelay::Accepted { .. }));
+    assert!(matches!(world.ask(id, &device.append(device.inbox_log(), 1, 10))[0], FromRelay::Accepted { .. }));
     assert_eq!(standing(&world.log_in(&device).1), "ACTIVE");
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Connection, Decision, Input, Registration, Relay, serve};
+use sealwire_relay_core::{Connection, Decision, Features, Input, Policy, Registration, Relay, serve};
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
 use sealwire_wire::frame::{FromRelay, Hello, LoggedIn, ToRelay};
@@ -41,9 +41,19 @@ impl World {
         World::with(Registration::Open)
     }
 
-    pub(crate) fn with(registration: Registration) -> World {
+    /// A relay that offers nothing beyond inboxes and presence, as the program does.
+    pub(crate) fn plain() -> World {
+        World::of(Registration::Open.into())
+    }
+
+    /// With every feature, whatever the policy says.
+    pub(crate) fn with(policy: impl Into<Policy>) -> World {
+        World::of(Policy { features: Features::ALL, ..policy.into() })
+    }
+
+    fn of(policy: Policy) -> World {
         let store = MemoryStore::new(InstanceId([1; 16]), Limits::default());
-        let relay = relay(NAME, 7, InstanceId([1; 16]), registration);
+        let relay = relay(NAME, 7, InstanceId([1; 16]), policy);
         World { relay, store, now: Time(1_700_000_000_000), connections: BTreeMap::new(), opened: 0 }
     }
 
@@ -180,8 +190,8 @@ impl World {
     }
 }
 
-pub(crate) fn relay(name: &str, seed: u8, instance: InstanceId, registration: Registration) -> Arc<Relay> {
-    Arc::new(Relay::new(name, SigningKey::from_bytes(&[seed; 32]), instance, registration))
+pub(crate) fn relay(name: &str, seed: u8, instance: InstanceId, policy: impl Into<Policy>) -> Arc<Relay> {
+    Arc::new(Relay::new(name, SigningKey::from_bytes(&[seed; 32]), instance, policy))
 }
 
 pub(crate) fn only_code(answers: &[FromRelay]) -> Code {

@@ -7,7 +7,7 @@ use tempfile::tempdir;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::client::Client;
-use crate::device::{Device, append};
+use crate::device::Device;
 
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -52,8 +52,8 @@ async fn logs_name_nobody() {
     let mut client = Client::register(server.address(), &mut device, "quetzalcoatl").await;
     let by = LookupBy::Handle("quetzalcoatl".to_owned());
     client.ask(&ToRelay::Lookup { request: 1, by }).await;
-    client.ask(&append(device.inbox_log(), 0xb9, 64)).await;
-    client.ask(&append(device.inbox_log(), 0xb9, 65)).await;
+    client.ask(&device.append(device.inbox_log(), 0xb9, 64)).await;
+    client.ask(&device.append(device.inbox_log(), 0xb9, 65)).await;
     client.send_raw(tokio_websockets::Message::text("quetzalcoatl")).await;
     client.until_closed().await;
     server.stop().await;

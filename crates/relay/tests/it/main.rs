@@ -6,6 +6,7 @@ mod client;
 #[path = "../../../relay-core/tests/it/device.rs"]
 #[expect(dead_code, reason = "shared with the tests of relay-core, which use all of it")]
 mod device;
+mod failing;
 mod killed;
 mod logs;
 mod people;

@@ -22,7 +22,9 @@ impl Program {
     pub(crate) fn start(data: &Path, port: u16, log: &Path) -> Program {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_sealwire-relay"))
-            .args(["--name", "here", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .args(["--name", "here", "--listen", &format!("127.0.0.1:{port}")])
+            // These people write faster than people do.
+            .args(["--appends-per-minute", "0", "--data"])
             .arg(data)
             .env("RUST_LOG", "trace")
             .stdout(Stdio::piped())

@@ -1,6 +1,8 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use sealwire_relay::{Registration, Server, Service, StartError, open_store, start_local};
+use sealwire_relay::{Config, Registration, Server, Service, StartError, open_store, start_local};
 use sealwire_store::StoreError;
 use sealwire_wire::frame::{FromRelay, LoggedIn, LookupBy, ToRelay};
 use sealwire_wire::limits::FRAME_MAX;
@@ -10,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_websockets::Message;
 
 use crate::client::{Client, connect};
-use crate::device::{Device, append};
+use crate::device::Device;
 
 async fn relay(data: &Path) -> Server {
     start_local(data, 0, Some("relay.example"), Registration::Open).await.unwrap()
@@ -49,6 +51,7 @@ async fn what_was_accepted_survives_restarts() {
     let bobs_log = bob.inbox_log();
     let server = relay(data.path()).await;
     let key = server.public_key();
+    assert_eq!(Client::open(server.address()).await.hello.features, ["inbox", "presence"]);
     {
         let mut alices = Client::register(server.address(), &mut alice, "alice").await;
         Client::register(server.address(), &mut bob, "bob").await;
@@ -56,7 +59,7 @@ async fn what_was_accepted_survives_restarts() {
         let FromRelay::Found { devices, .. } = alices.ask(&ToRelay::Lookup { request: 5, by }).await else { panic!() };
         assert_eq!(devices, [(bob.id(), bob.inbox)]);
         for number in 1..=3 {
-            let accepted = alices.ask(&append(bobs_log, number, 100)).await;
+            let accepted = alices.ask(&alice.append(bobs_log, number, 100)).await;
             assert!(matches!(accepted, FromRelay::Accepted { position, .. } if position.0 == u64::from(number)));
         }
     }
@@ -70,7 +73,7 @@ async fn what_was_accepted_survives_restarts() {
         assert_eq!(delivered(&bobs.next().await), [1, 2, 3]);
         bobs.send(&ToRelay::Ack { log: bobs_log, upto: Position(2) }).await;
         // Operations of one connection are committed in order: this answer says that the Ack is durable, too.
-        let answer = bobs.ask(&append(alice.inbox_log(), 9, 10)).await;
+        let answer = bobs.ask(&bob.append(alice.inbox_log(), 9, 10)).await;
         assert!(matches!(answer, FromRelay::Accepted { .. }));
     }
     server.abort().await;
@@ -91,7 +94,7 @@ async fn live_delivery_and_presence() {
     let mut alices = Client::register(server.address(), &mut alice, "alice").await;
     let mut bobs = Client::register(server.address(), &mut bob, "bob").await;
     for number in 1..=50 {
-        alices.send(&append(bob.inbox_log(), number, 10)).await;
+        alices.send(&alice.append(bob.inbox_log(), number, 10)).await;
     }
     let mut positions = Vec::new();
     while positions.len() < 50 {
@@ -180,7 +183,7 @@ async fn the_newest_connection_replaces_the_older() {
     let (frames, closed) = older.until_closed().await;
     assert_eq!((code(&frames[0]), closed), (Code::Replaced, Some(1008)));
     assert!(matches!(
-        newer.ask(&append(alice.inbox_log(), 1, 1)).await,
+        newer.ask(&alice.append(alice.inbox_log(), 1, 1)).await,
         FromRelay::Accepted { .. } | FromRelay::Deliver { .. }
     ));
     server.stop().await;
@@ -228,9 +231,9 @@ async fn a_flood_is_bounded_and_answered() {
     let mut bobs = Client::register(server.address(), &mut bob, "bob").await;
     let unknown = LogId::Inbox(sealwire_wire::InboxAddress([0xaa; 16]));
     for number in 0..200 {
-        alices.send(&append(unknown, number, 1_000)).await;
+        alices.send(&alice.append(unknown, number, 1_000)).await;
     }
-    assert!(matches!(bobs.ask(&append(alice.inbox_log(), 1, 1)).await, FromRelay::Accepted { .. }));
+    assert!(matches!(bobs.ask(&bob.append(alice.inbox_log(), 1, 1)).await, FromRelay::Accepted { .. }));
     let mut refusals = 0;
     while refusals < 200 {
         match alices.next().await {
@@ -241,6 +244,28 @@ async fn a_flood_is_bounded_and_answered() {
             FromRelay::Deliver { .. } => {}
             other => panic!("{other:?}"),
         }
+    }
+    server.stop().await;
+}
+
+/// NW-04, NW-05: so many connections at once, upgraded ones above all; the next one is served when one of them has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded() {
+    let data = tempdir().unwrap();
+    let here = "127.0.0.1:0".parse().unwrap();
+    let config = Config { connections_max: 2, ..Config::new(here, Registration::Open) };
+    let server = Server::start(&config, Arc::new(open_store(data.path()).unwrap())).await.unwrap();
+    let address = server.address();
+    let first = Client::open(address).await;
+    let mut second = Client::open(address).await;
+    let mut third = tokio::spawn(Client::open(address));
+    let served = tokio::time::timeout(Duration::from_millis(500), &mut third).await;
+    assert!(served.is_err(), "a third of two is served");
+    drop(first);
+    let mut third = third.await.unwrap();
+    for client in [&mut second, &mut third] {
+        client.send(&ToRelay::SetPresence { token: None }).await;
+        assert_eq!(code(&client.next().await), Code::WrongOrder);
     }
     server.stop().await;
 }
@@ -258,7 +283,7 @@ async fn a_mounted_router_is_a_relay() {
     let mut alice = Device::new(1);
     let mut client = Client::register(address, &mut alice, "alice").await;
     assert!(matches!(
-        client.ask(&append(alice.inbox_log(), 1, 1)).await,
+        client.ask(&alice.append(alice.inbox_log(), 1, 1)).await,
         FromRelay::Accepted { .. } | FromRelay::Deliver { .. }
     ));
     service.stop().await;

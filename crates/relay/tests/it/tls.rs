@@ -28,11 +28,9 @@ async fn secure() -> Secure {
     std::fs::write(&files.certificates, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
     let config = Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
         name: Some("relay.example".to_owned()),
-        registration: Registration::Open,
         tls: Some(files),
-        insecure_plain: false,
+        ..Config::new("127.0.0.1:0".parse().unwrap(), Registration::Open)
     };
     let store = Arc::new(open_store(&data.path().join("store")).unwrap());
     let server = Server::start(&config, store).await.unwrap();
@@ -118,13 +116,7 @@ async fn older_tls_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_stays_on_this_machine() {
     let data = tempdir().unwrap();
-    let mut config = Config {
-        listen: "0.0.0.0:0".parse().unwrap(),
-        name: None,
-        registration: Registration::Open,
-        tls: None,
-        insecure_plain: false,
-    };
+    let mut config = Config::new("0.0.0.0:0".parse().unwrap(), Registration::Open);
     let start = async |config: &Config| Server::start(config, Arc::new(open_store(data.path()).unwrap())).await;
     assert!(matches!(start(&config).await, Err(StartError::PlainAddress(_))));
     config.insecure_plain = true;

@@ -225,7 +225,7 @@ fn pages(store: &dyn Store, log: LogId, length: Position) -> Vec<Page> {
     pages
 }
 
-const LIMITS: Limits = Limits { inbox_entries: 6, inbox_bytes: 400, conversation_entries: 8 };
+const LIMITS: Limits = Limits { inbox_entries: 6, inbox_bytes: 400, conversation_entries: 8, remembered: 5 };
 const INBOXES: u8 = 5;
 const CONVERSATIONS: u8 = 2;
 const RECORDS: u8 = 3;

@@ -1,6 +1,6 @@
 //! What goes, when, and how a reader learns of it.
 
-use sealwire_wire::entry::EntryKind;
+use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::limits::{COMMIT_RETENTION_MS, ENVELOPE_MEMORY_MS, MESSAGE_RETENTION_MS};
 use sealwire_wire::{LogId, Position};
 
@@ -101,6 +101,43 @@ pub fn a_full_inbox_drops_its_oldest_messages<B: Bed>() {
     assert_eq!(tiny.positions(BOX, 0), [2], "the newest stays, however large");
 }
 
+/// L9, O: what goes from a full inbox is the oldest of whoever has most there, and where several have most the oldest of
+/// all; a restart changes nothing of it.
+pub fn a_full_inbox_drops_what_the_flood_brought<B: Bed>() {
+    let mut world = World::<B>::within(Limits { inbox_entries: 6, ..Limits::default() }).with_inboxes();
+    // 1 and 2 are friends', the rest is the flood's.
+    for (envelope, writer) in [(1, 2), (2, 3), (3, 4), (4, 4), (5, 4), (6, 4), (7, 4), (8, 4)] {
+        assert_eq!(world.to_inbox_by(writer, 1, direct(envelope)), appended(u64::from(envelope)));
+    }
+    assert_eq!(world.all_positions(BOX), [1, 2, 5, 6, 7, 8]);
+    world.restart();
+    world.to_inbox_by(2, 1, direct(9));
+    world.to_inbox_by(3, 1, direct(10));
+    assert_eq!(world.all_positions(BOX), [1, 2, 7, 8, 9, 10], "a friend's drops the flood's");
+    world.restart();
+    world.to_inbox_by(4, 1, direct(11));
+    assert_eq!(world.all_positions(BOX), [1, 2, 8, 9, 10, 11]);
+    world.acknowledge(BOX, 1, 1);
+    assert_eq!(world.sweep(), 1);
+    world.to_inbox_by(2, 1, direct(12));
+    assert_eq!(world.all_positions(BOX), [2, 8, 9, 10, 11, 12]);
+    world.to_inbox_by(3, 1, direct(13));
+    assert_eq!(world.all_positions(BOX), [8, 9, 10, 11, 12, 13], "what was read counts for nobody");
+}
+
+/// L9: where it is the bytes that are too much, the oldest of whoever has most bytes goes.
+pub fn a_full_inbox_drops_the_largest_share<B: Bed>() {
+    let large = |envelope| Entry { body: Body::Inline(vec![envelope; 1_000]), ..direct(envelope) };
+    let limits = Limits { inbox_bytes: 3_500, ..Limits::default() };
+    let mut world = World::<B>::within(limits).with_inboxes();
+    (1..=8).for_each(|envelope| drop(world.to_inbox_by(2, 1, direct(envelope))));
+    for envelope in 9..=12 {
+        assert_eq!(world.to_inbox_by(3, 1, large(envelope)), appended(u64::from(envelope)));
+        world.restart();
+    }
+    assert_eq!(world.all_positions(BOX), [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12]);
+}
+
 /// L9: commits and repairs stay when a quota is full.
 pub fn a_full_conversation_keeps_its_commits<B: Bed>() {
     let limits = Limits { conversation_entries: 3, ..Limits::default() };
@@ -129,6 +166,24 @@ pub fn envelope_ids_are_forgotten_after_30_days<B: Bed>() {
     assert_eq!(world.sweep(), 1);
     world.restart();
     assert_eq!(world.to_inbox(1, direct(1)), appended(2));
+}
+
+/// E4: of gone entries so many ids are remembered, the oldest forgotten first; at the limit and one past it.
+pub fn so_many_envelope_ids_are_remembered<B: Bed>() {
+    let limits = Limits { inbox_entries: 2, remembered: 3, ..Limits::default() };
+    let mut world = World::<B>::within(limits).with_inboxes();
+    (1..=5).for_each(|envelope| drop(world.to_inbox(1, direct(envelope))));
+    world.restart();
+    assert_eq!(world.to_inbox(1, direct(1)), repeated(1), "three are gone");
+    assert_eq!(world.to_inbox(1, direct(6)), appended(6));
+    world.restart();
+    assert_eq!(world.to_inbox(1, direct(2)), repeated(2), "three of four are known");
+    world.acknowledge(BOX, 1, 5);
+    assert_eq!(world.sweep(), 1);
+    world.restart();
+    assert_eq!(world.to_inbox(1, direct(3)), repeated(3), "swept or dropped");
+    assert_eq!(world.to_inbox(1, direct(2)), appended(7));
+    assert_eq!(world.to_inbox(1, direct(1)), appended(8));
 }
 
 /// A sweep does as much as it is asked, and the next goes on.

@@ -8,6 +8,7 @@ use sealwire_wire::limits::{COMMIT_RETENTION_MS, ENVELOPE_MEMORY_MS, MESSAGE_RET
 use sealwire_wire::{Chain, EnvelopeId, InboxAddress, LogId, Position, RosterHash, Time};
 
 use super::rows::{Digest, Dropped, EntryRow, LogRow, ReaderRow, Write};
+use super::shares::{Shares, Writer};
 use super::{Limits, PagePlan, welcomes_only};
 use crate::{Append, Head, Reader, Refusal, RosterChange};
 
@@ -25,6 +26,8 @@ pub(super) struct Log {
     envelopes: BTreeMap<EnvelopeId, (Position, Digest)>,
     /// Of all live entries.
     bytes: u64,
+    /// Of the live entries of an inbox; a conversation log has none.
+    shares: Shares,
     /// No live entry at or before it may be dropped by a quota.
     kept_upto: Position,
     /// Entries at or before it were swept when all cursors had passed it.
@@ -49,6 +52,7 @@ struct Live {
     at: Time,
     kind: EntryKind,
     size: u32,
+    writer: Writer,
     /// The chain before it: what a reader needs who finds the entry before it gone.
     before: Option<Chain>,
 }
@@ -88,6 +92,7 @@ impl Log {
             gone: BTreeMap::new(),
             envelopes: BTreeMap::new(),
             bytes: 0,
+            shares: Shares::default(),
             kept_upto: Position::START,
             swept_upto: Position::START,
             is_passed: true,
@@ -144,7 +149,14 @@ impl Log {
     }
 
     /// Puts an entry behind the last one.
-    pub(super) fn append(&mut self, now: Time, row: u64, sealed: Sealed<'_>, writes: &mut Vec<Write>) -> Position {
+    pub(super) fn append(
+        &mut self,
+        now: Time,
+        row: u64,
+        writer: Writer,
+        sealed: Sealed<'_>,
+        writes: &mut Vec<Write>,
+    ) -> Position {
         let position = self.length.next();
         let chain = self.chain.map(|before| (before, chain_step(before, position, &sealed.bytes)));
         let entry = EntryRow {
@@ -156,6 +168,7 @@ impl Log {
             kind: sealed.entry.kind,
             digest: sealed.digest,
             size: u32::try_from(sealed.bytes.len()).unwrap_or(u32::MAX),
+            writer,
             chain,
         };
         self.load_entry(&entry, false);
@@ -199,22 +212,29 @@ impl Log {
         }
     }
 
-    /// Lets the oldest messages go where the log holds too much; never the entry that came last, so that a slow reader
-    /// costs no writer anything (L9).
+    /// Lets messages go where the log holds too much: of an inbox the oldest of the writer who has most there, by entries
+    /// or by bytes, whichever there is too much of; of a conversation log the oldest. Never the entry that came last, so
+    /// that a slow reader costs no writer anything (L9).
     pub(super) fn keep_within(&mut self, now: Time, limits: &Limits, writes: &mut Vec<Write>) {
-        let (entries, bytes) = match self.id {
-            LogId::Inbox(_) => (limits.inbox_entries, limits.inbox_bytes),
-            LogId::Conversation(_) => (limits.conversation_entries, u64::MAX),
-        };
-        let is_over = |log: &Log| log.live.len() as u64 > u64::from(entries) || log.bytes > bytes;
         let mut has_dropped = false;
-        while is_over(self) {
-            let Some(oldest) = self.oldest_message() else { break };
-            self.remove(now, oldest, writes);
+        while let Some(position) = self.too_much(limits) {
+            self.remove(now, position, limits, writes);
             has_dropped = true;
         }
         if has_dropped {
             writes.push(Write::PutLog(self.row()));
+        }
+    }
+
+    fn too_much(&mut self, limits: &Limits) -> Option<Position> {
+        let entries = self.live.len() as u64;
+        match self.id {
+            LogId::Inbox(_) if entries > u64::from(limits.inbox_entries) => {
+                self.shares.oldest_of_most_entries(self.length)
+            }
+            LogId::Inbox(_) if self.bytes > limits.inbox_bytes => self.shares.oldest_of_most_bytes(self.length),
+            LogId::Conversation(_) if entries > u64::from(limits.conversation_entries) => self.oldest_message(),
+            _ => None,
         }
     }
 
@@ -241,10 +261,10 @@ impl Log {
 
     /// Removes what all cursors have passed and what is too old, forgets what was remembered long enough, and counts
     /// each against `left`.
-    pub(super) fn sweep(&mut self, now: Time, left: &mut usize, writes: &mut Vec<Write>) {
+    pub(super) fn sweep(&mut self, now: Time, limits: &Limits, left: &mut usize, writes: &mut Vec<Write>) {
         self.forget_readers(now, writes);
-        let mut removed = self.sweep_passed(now, left, writes);
-        removed |= self.sweep_old(now, left, writes);
+        let mut removed = self.sweep_passed(now, limits, left, writes);
+        removed |= self.sweep_old(now, limits, left, writes);
         if removed {
             writes.push(Write::PutLog(self.row()));
         }
@@ -297,14 +317,17 @@ impl Log {
 
     /// Takes an entry in; one behind the last carries the head forward.
     pub(super) fn load_entry(&mut self, entry: &EntryRow, is_gone: bool) {
-        let EntryRow { row, position, envelope, at, kind, digest, size, chain, .. } = *entry;
+        let EntryRow { row, position, envelope, at, kind, digest, size, writer, chain, .. } = *entry;
         self.envelopes.insert(envelope, (position, digest));
         if is_gone {
             self.gone.insert(position, Gone { row, envelope, at });
         } else {
             let before = chain.map(|(before, _)| before);
-            self.live.insert(position, Live { row, envelope, at, kind, size, before });
+            self.live.insert(position, Live { row, envelope, at, kind, size, writer, before });
             self.bytes += u64::from(size);
+            if let LogId::Inbox(_) = self.id {
+                self.shares.add(writer, position, size);
+            }
         }
         if position > self.length {
             self.length = position;
@@ -356,7 +379,7 @@ impl Log {
         LogRow { log: self.id, length: self.length, newest_commit: self.newest_commit, chain: self.chain }
     }
 
-    /// The oldest live entry, but for the last one, that a quota may drop.
+    /// The oldest live entry of a conversation log, but for the last one, that a quota may drop.
     fn oldest_message(&mut self) -> Option<Position> {
         let last = self.length;
         let mut behind = self.live.range(self.kept_upto.next()..).take_while(|(position, _)| **position < last);
@@ -365,17 +388,30 @@ impl Log {
         found
     }
 
-    /// Lets an entry's bytes go; its envelope id too, if that was remembered long enough.
-    fn remove(&mut self, now: Time, position: Position, writes: &mut Vec<Write>) {
-        let Some(Live { row, envelope, at, size, .. }) = self.live.remove(&position) else { return };
+    /// Lets an entry's bytes go; its envelope id too, if that was remembered long enough, or the oldest id where too many
+    /// are remembered (E4).
+    fn remove(&mut self, now: Time, position: Position, limits: &Limits, writes: &mut Vec<Write>) {
+        let Some(Live { row, envelope, at, size, writer, .. }) = self.live.remove(&position) else { return };
         self.bytes -= u64::from(size);
+        if let LogId::Inbox(_) = self.id {
+            self.shares.remove(writer, position, size);
+        }
         if now.since(at) > ENVELOPE_MEMORY_MS {
             self.envelopes.remove(&envelope);
             writes.push(Write::RemoveEntry { row });
-        } else {
-            self.gone.insert(position, Gone { row, envelope, at });
-            writes.push(Write::EmptyEntry { row });
+            return;
         }
+        self.gone.insert(position, Gone { row, envelope, at });
+        writes.push(Write::EmptyEntry { row });
+        while self.gone.len() > limits.remembered as usize {
+            self.forget_oldest(writes);
+        }
+    }
+
+    fn forget_oldest(&mut self, writes: &mut Vec<Write>) {
+        let Some((_, gone)) = self.gone.pop_first() else { return };
+        self.envelopes.remove(&gone.envelope);
+        writes.push(Write::RemoveEntry { row: gone.row });
     }
 
     /// A dropped reader is forgotten when it may neither restore nor read anything more.
@@ -394,7 +430,7 @@ impl Log {
         }
     }
 
-    fn sweep_passed(&mut self, now: Time, left: &mut usize, writes: &mut Vec<Write>) -> bool {
+    fn sweep_passed(&mut self, now: Time, limits: &Limits, left: &mut usize, writes: &mut Vec<Write>) -> bool {
         if !std::mem::take(&mut self.is_passed) {
             return false;
         }
@@ -405,7 +441,7 @@ impl Log {
         } else {
             self.live.range(first..=edge).map(|(position, _)| *position).take(*left).collect()
         };
-        self.remove_all(now, &passed, left, writes);
+        self.remove_all(now, &passed, limits, left, writes);
         if *left > 0 {
             self.swept_upto = edge.max(self.swept_upto);
         } else {
@@ -416,7 +452,7 @@ impl Log {
 
     /// Stops at the first entry that is young enough for every kind, so that a sweep costs what it removes. A clock that
     /// was set back makes entries live longer, never shorter.
-    fn sweep_old(&mut self, now: Time, left: &mut usize, writes: &mut Vec<Write>) -> bool {
+    fn sweep_old(&mut self, now: Time, limits: &Limits, left: &mut usize, writes: &mut Vec<Write>) -> bool {
         let old: Vec<_> = self
             .live
             .iter()
@@ -425,26 +461,28 @@ impl Log {
             .map(|(position, _)| *position)
             .take(*left)
             .collect();
-        self.remove_all(now, &old, left, writes);
+        self.remove_all(now, &old, limits, left, writes);
         !old.is_empty()
     }
 
-    fn remove_all(&mut self, now: Time, positions: &[Position], left: &mut usize, writes: &mut Vec<Write>) {
+    fn remove_all(
+        &mut self,
+        now: Time,
+        positions: &[Position],
+        limits: &Limits,
+        left: &mut usize,
+        writes: &mut Vec<Write>,
+    ) {
         for position in positions {
-            self.remove(now, *position, writes);
+            self.remove(now, *position, limits, writes);
         }
         *left -= positions.len();
     }
 
     fn forget_envelopes(&mut self, now: Time, left: &mut usize, writes: &mut Vec<Write>) {
-        while *left > 0 {
-            let Some(first) = self.gone.first_entry() else { return };
-            if now.since(first.get().at) <= ENVELOPE_MEMORY_MS {
-                return;
-            }
-            let gone = first.remove();
-            self.envelopes.remove(&gone.envelope);
-            writes.push(Write::RemoveEntry { row: gone.row });
+        let is_over = |gone: &Gone| now.since(gone.at) > ENVELOPE_MEMORY_MS;
+        while *left > 0 && self.gone.first_key_value().is_some_and(|(_, gone)| is_over(gone)) {
+            self.forget_oldest(writes);
             *left -= 1;
         }
     }

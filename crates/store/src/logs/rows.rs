@@ -139,6 +139,9 @@ pub struct EntryRow {
     pub digest: Digest,
     /// How many bytes it has.
     pub size: u32,
+    /// The inbox of the device that wrote it; `None` in rows that were written before this was kept, and where nobody
+    /// asks: in the first entries of a conversation.
+    pub writer: Option<InboxAddress>,
     /// The chain before and after it; `None` in inboxes (L5).
     pub chain: Option<(Chain, Chain)>,
 }
