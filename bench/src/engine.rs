@@ -167,10 +167,10 @@ impl World {
                 person.attached.push(log);
             }
         }
-        for log in grown {
+        for growth in grown {
             for reader in 0..self.people.len() {
-                if self.people[reader].attached.contains(&log) {
-                    self.relay_input(reader, RelayInput::Woken(log));
+                if self.people[reader].attached.contains(&growth.log) {
+                    self.relay_input(reader, RelayInput::Grown(growth.clone()));
                 }
             }
         }

@@ -128,11 +128,11 @@ impl SimRelay {
         for effect in effects {
             out.extend(self.effect(id, effect, now));
         }
-        for log in grown {
+        for growth in grown {
             let readers: Vec<_> =
-                self.connections.iter().filter(|(_, c)| c.logs.contains(&log)).map(|(id, _)| *id).collect();
+                self.connections.iter().filter(|(_, c)| c.logs.contains(&growth.log)).map(|(id, _)| *id).collect();
             for reader in readers {
-                out.extend(self.input(reader, Input::Woken(log), now));
+                out.extend(self.input(reader, Input::Grown(growth.clone()), now));
             }
         }
         out

@@ -162,7 +162,7 @@ impl Connection {
             Input::Text => self.refuse(Code::TextFrame, "send binary messages"),
             Input::Stored { token, result } => self.stored(token, result),
             Input::Loaded { token, result } => self.loaded(token, result),
-            Input::Woken(log) => self.woken(log),
+            Input::Grown(growth) => self.grown(growth),
             Input::PresenceChanged { token, online } => self.presence_changed(token, online),
             Input::Replaced => self.refuse(Code::Replaced, "another connection of this device took over"),
             Input::ShutDown => self.shut_down(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sealwire_store::{BlobPart, Head, Operation, Outcome, Page, Record, RecordKey, Store, StoreError};
+use sealwire_store::{BlobPart, Delivered, Head, Operation, Outcome, Page, Record, RecordKey, Store, StoreError};
 use sealwire_wire::frame::FromRelay;
 use sealwire_wire::{BlobHash, DeviceId, InboxAddress, LogId, Position, PresenceToken};
 
@@ -35,7 +35,7 @@ pub enum Input {
         result: Result<Answer, StoreFailed>,
     },
     /// A log that was attached may have grown. May come late, twice or for nothing.
-    Woken(LogId),
+    Grown(Growth),
     /// A watched token's account came or went; also the first news after [`Decision::Watch`].
     PresenceChanged {
         /// Which token.
@@ -49,6 +49,23 @@ pub enum Input {
     ShutDown,
     /// Time passed; about once a second.
     Tick,
+}
+
+/// That a log may have grown, and by what, where that is at hand.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Growth {
+    /// Which log.
+    pub log: LogId,
+    /// All that was appended, without a gap, durable; empty: it has to be read. A reader that has read what came before
+    /// takes it from here instead of from the store.
+    pub entries: Vec<Delivered>,
+}
+
+impl Growth {
+    /// A log that has to be read.
+    pub fn of(log: LogId) -> Growth {
+        Growth { log, entries: Vec::new() }
+    }
 }
 
 /// What the shell has to do, in this order.
@@ -72,7 +89,7 @@ pub enum Decision {
         /// What to ask.
         question: Question,
     },
-    /// Tell this connection when this log grows ([`Input::Woken`]).
+    /// Tell this connection when this log grows ([`Input::Grown`]).
     Attach(LogId),
     /// No more of it.
     Detach(LogId),
@@ -230,7 +247,7 @@ impl fmt::Debug for Input {
             Input::Text => "Text",
             Input::Stored { .. } => "Stored",
             Input::Loaded { .. } => "Loaded",
-            Input::Woken(_) => "Woken",
+            Input::Grown(_) => "Grown",
             Input::PresenceChanged { .. } => "PresenceChanged",
             Input::Replaced => "Replaced",
             Input::ShutDown => "ShutDown",

@@ -1,5 +1,6 @@
 //! Delivery: one path. A reader reads pages behind what it was sent, as far as its window has room; an Ack makes room,
-//! a wake-up says that there is more. Live delivery is a fetch that happens early.
+//! a wake-up says that there is more. Live delivery is a fetch that happens early: so early that the committer still has
+//! the bytes in its hands, where the reader has read all before them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,7 +10,7 @@ use sealwire_wire::limits::{DELIVER_BYTES_MAX, ENTRY_MAX, FRAME_MAX, UNACKNOWLED
 use sealwire_wire::{Code, LogId, Position, Time};
 
 use crate::connection::{Connection, Session, State, Waiting};
-use crate::decision::{Decision, Question};
+use crate::decision::{Decision, Growth, Question};
 
 /// Bytes that a log may have delivered and unacknowledged on one connection, beside the entry that reaches it: what a
 /// stopped reader costs.
@@ -55,7 +56,15 @@ impl Connection {
         self.read_on(log);
     }
 
-    pub(crate) fn woken(&mut self, log: LogId) {
+    pub(crate) fn grown(&mut self, growth: Growth) {
+        let Growth { log, entries } = growth;
+        match self.readers.0.get_mut(&log).filter(|reader| reader.takes(&entries)) {
+            Some(_) => self.deliver(log, entries),
+            None => self.woken(log),
+        }
+    }
+
+    fn woken(&mut self, log: LogId) {
         if let Some(reader) = self.readers.0.get_mut(&log) {
             reader.has_more = true;
             reader.is_live &= reader.room().is_some();
@@ -87,7 +96,12 @@ impl Connection {
             reader.is_live = false;
             self.decide(Decision::Send(FromRelay::Trimmed { log, position, chain }));
         }
-        let entries = page.entries.into_iter().filter(|entry| entry.position > after);
+        self.deliver(log, page.entries.into_iter().filter(|entry| entry.position > after).collect());
+        self.read_on(log);
+    }
+
+    fn deliver(&mut self, log: LogId, entries: Vec<sealwire_store::Delivered>) {
+        let entries = entries.into_iter();
         let entries: Vec<Delivered> =
             entries.map(|entry| Delivered { position: entry.position, entry: entry.entry, at: entry.at }).collect();
         let Some(reader) = self.readers.0.get_mut(&log) else { return };
@@ -95,7 +109,6 @@ impl Connection {
         for entries in frames_of(entries) {
             self.send(FromRelay::Deliver { log, entries });
         }
-        self.read_on(log);
     }
 
     /// The device was dropped from the conversation, and has read up to there (C6).
@@ -184,6 +197,15 @@ impl Reader {
             moving: None,
             head_at: None,
         }
+    }
+
+    /// Whether these are what a read would bring now: nothing else is to be read or on its way, they begin behind what
+    /// was sent, and the window has room for all of them.
+    fn takes(&self, entries: &[sealwire_store::Delivered]) -> bool {
+        let follows = entries.first().is_some_and(|first| first.position == self.sent.next());
+        let is_idle = self.is_live && !self.has_more && self.loading.is_none() && self.acknowledged <= self.sent;
+        let bytes: usize = entries.iter().map(|entry| entry.entry.len()).sum();
+        follows && is_idle && self.room().is_some_and(|(count, most)| entries.len() <= count && bytes <= most)
     }
 
     /// Entries and bytes that may be sent now; `None` where the window is full.

@@ -35,7 +35,7 @@ mod relay;
 mod serve;
 
 pub use connection::Connection;
-pub use decision::{Answer, CloseCode, Decision, Input, Question, StoreFailed, Token};
+pub use decision::{Answer, CloseCode, Decision, Growth, Input, Question, StoreFailed, Token};
 pub use invite::invite;
 pub use relay::{Features, Policy, Registration, Relay};
-pub use serve::{Served, grown_logs, leaves_welcomes, serve};
+pub use serve::{Served, growths, leaves_welcomes, serve};

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use sealwire_store::{Operation, Outcome, Store};
+use sealwire_store::{Delivered, Operation, Outcome, Store};
 use sealwire_wire::frame::FromRelay;
 use sealwire_wire::{LogId, Time};
 
 use crate::connection::Connection;
-use crate::decision::{Decision, Input, StoreFailed};
+use crate::decision::{Decision, Growth, Input, StoreFailed};
 
 /// Welcomes that one round moves into their inboxes at the most.
 const FILL_MOST: usize = 256;
@@ -19,8 +19,8 @@ pub struct Served {
     pub frames: Vec<FromRelay>,
     /// What concerns other connections, in this order: Attach, Detach, LoggedIn, Online, Watch, Close.
     pub effects: Vec<Decision>,
-    /// Logs that grew: give [`Input::Woken`] to every connection that has attached one.
-    pub grown: Vec<LogId>,
+    /// Logs that grew: give [`Input::Grown`] to every connection that has attached one.
+    pub grown: Vec<Growth>,
 }
 
 /// Carries out a connection's decisions against a store until it waits for nothing more.
@@ -44,12 +44,19 @@ pub fn serve(connection: &mut Connection, decisions: Vec<Decision>, store: &dyn 
     served
 }
 
-/// The logs that an operation made longer.
-pub fn grown_logs(operation: &Operation, outcome: &Outcome) -> Vec<LogId> {
+/// The logs that an operation made longer, committed at that time. What came into an inbox is at hand: it has one reader,
+/// who may read all of it. Who may read how much of a conversation log, its roster says (C6).
+pub fn growths(now: Time, operation: &Operation, outcome: &Outcome) -> Vec<Growth> {
     match (operation, outcome) {
-        (Operation::Append(append), Outcome::Appended { repeated: false, .. }) => vec![append.log],
-        (Operation::CreateConversation(conversation), Outcome::Created) => vec![LogId::Conversation(conversation.id)],
-        (_, Outcome::Filled(inboxes)) => inboxes.iter().copied().map(LogId::Inbox).collect(),
+        (Operation::Append(append), Outcome::Appended { position, repeated: false }) => {
+            let entry = || Delivered { position: *position, at: now, entry: append.entry.encode() };
+            let entries = if let LogId::Inbox(_) = append.log { vec![entry()] } else { Vec::new() };
+            vec![Growth { log: append.log, entries }]
+        }
+        (Operation::CreateConversation(conversation), Outcome::Created) => {
+            vec![Growth::of(LogId::Conversation(conversation.id))]
+        }
+        (_, Outcome::Filled(inboxes)) => inboxes.iter().map(|inbox| Growth::of(LogId::Inbox(*inbox))).collect(),
         _ => Vec::new(),
     }
 }
@@ -65,13 +72,18 @@ pub fn leaves_welcomes(operation: &Operation, outcome: &Outcome) -> bool {
     }
 }
 
-fn commit(store: &dyn Store, now: Time, operation: &Operation, grown: &mut Vec<LogId>) -> Result<Outcome, StoreFailed> {
+fn commit(
+    store: &dyn Store,
+    now: Time,
+    operation: &Operation,
+    grown: &mut Vec<Growth>,
+) -> Result<Outcome, StoreFailed> {
     let outcome = commit_one(store, now, operation)?;
-    grown.extend(grown_logs(operation, &outcome));
+    grown.extend(growths(now, operation, &outcome));
     if leaves_welcomes(operation, &outcome) {
         loop {
             let filled = commit_one(store, now, &Operation::FillInboxes { most: FILL_MOST })?;
-            let more = grown_logs(operation, &filled);
+            let more = growths(now, operation, &filled);
             if more.is_empty() {
                 break;
             }

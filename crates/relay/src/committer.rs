@@ -1,14 +1,13 @@
 //! The one thread that commits. Operations of all connections gather in a bounded channel while a commit is under way,
 //! and the next group takes them all, up to a limit: one sync for many, and no wait where there is only one.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use sealwire_relay_core::{StoreFailed, Token, grown_logs, leaves_welcomes};
+use sealwire_relay_core::{Growth, StoreFailed, Token, growths, leaves_welcomes};
 use sealwire_store::{Operation, Outcome, Store, StoreError};
-use sealwire_wire::LogId;
+use sealwire_wire::{LogId, Time};
 use tokio::sync::{mpsc, watch};
 
 use crate::hub::Hub;
@@ -105,7 +104,7 @@ struct Work {
 impl Work {
     fn run(self, mut queue: mpsc::Receiver<Job>) {
         // What a crash left in the outbox of Welcomes (C8).
-        self.fill_inboxes(&mut BTreeSet::new());
+        self.fill_inboxes(&mut Vec::new());
         while let Some(first) = queue.blocking_recv() {
             let mut group = Group::default();
             group.take(first);
@@ -131,11 +130,11 @@ impl Work {
         if group.operations.is_empty() {
             return;
         }
-        let mut grown = BTreeSet::new();
-        let outcomes = match self.commit_all(&group.operations) {
+        let (mut grown, at) = (Vec::new(), now());
+        let outcomes = match self.commit_all(at, &group.operations) {
             Ok(outcomes) => {
                 let both = || group.operations.iter().zip(&outcomes);
-                grown.extend(both().flat_map(|(operation, outcome)| grown_logs(operation, outcome)));
+                grown.extend(both().flat_map(|(operation, outcome)| growths(at, operation, outcome)));
                 if both().any(|(operation, outcome)| leaves_welcomes(operation, outcome)) {
                     self.fill_inboxes(&mut grown);
                 }
@@ -150,15 +149,15 @@ impl Work {
             to_wake.push(mailbox);
         }
         // All notices first, then one wake-up for each connection: its Accepted and its Deliver share a flush.
-        self.hub.put_woken(&grown, &mut to_wake);
+        self.hub.put_grown(grown, &mut to_wake);
         to_wake.sort_by_key(|mailbox| Arc::as_ptr(mailbox) as usize);
         to_wake.dedup_by(|a, b| Arc::ptr_eq(a, b));
         to_wake.iter().for_each(|mailbox| mailbox.wake());
     }
 
     /// One outcome for each operation, or none for any.
-    fn commit_all(&self, operations: &[Operation]) -> Result<Vec<Outcome>, StoreFailed> {
-        match self.store.commit(now(), operations) {
+    fn commit_all(&self, at: Time, operations: &[Operation]) -> Result<Vec<Outcome>, StoreFailed> {
+        match self.store.commit(at, operations) {
             Ok(outcomes) if outcomes.len() == operations.len() => Ok(outcomes),
             Ok(_) => {
                 tracing::error!("the store answered another number of operations");
@@ -171,11 +170,11 @@ impl Work {
         }
     }
 
-    fn fill_inboxes(&self, grown: &mut BTreeSet<LogId>) {
+    fn fill_inboxes(&self, grown: &mut Vec<Growth>) {
         while let Some(Outcome::Filled(inboxes)) = self.one(&Operation::FillInboxes { most: FILL_MOST })
             && !inboxes.is_empty()
         {
-            grown.extend(inboxes.into_iter().map(LogId::Inbox));
+            grown.extend(inboxes.into_iter().map(|inbox| Growth::of(LogId::Inbox(inbox))));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sealwire_relay_core::Growth;
 use sealwire_wire::{DeviceId, LogId, PresenceToken};
 
 use crate::mailbox::Mailbox;
@@ -51,14 +52,19 @@ impl Hub {
         }
     }
 
-    /// Puts a wake-up into the mailbox of each reader of these logs, and adds the mailboxes to those to be woken.
-    pub(crate) fn put_woken(&self, grown: &BTreeSet<LogId>, to_wake: &mut Vec<Arc<Mailbox>>) {
+    /// Puts what logs grew by into the mailbox of each of their readers, and adds the mailboxes to those to be woken.
+    pub(crate) fn put_grown(&self, grown: Vec<Growth>, to_wake: &mut Vec<Arc<Mailbox>>) {
         let seats = self.seats();
-        for log in grown {
-            for mailbox in seats.readers.get(log).into_iter().flat_map(BTreeMap::values) {
-                mailbox.put_woken(*log);
-                to_wake.push(Arc::clone(mailbox));
+        for Growth { log, entries } in grown {
+            let mut readers = seats.readers.get(&log).into_iter().flat_map(BTreeMap::values);
+            // An inbox has one reader, or for a moment two.
+            let Some(first) = readers.next() else { continue };
+            for other in readers {
+                other.put_grown(log, entries.clone());
+                to_wake.push(Arc::clone(other));
             }
+            first.put_grown(log, entries);
+            to_wake.push(Arc::clone(first));
         }
     }
 

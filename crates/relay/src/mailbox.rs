@@ -1,15 +1,22 @@
 //! What the rest of the relay has to tell one connection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sealwire_relay_core::{Input, StoreFailed, Token};
-use sealwire_store::Outcome;
+use sealwire_relay_core::{Growth, Input, StoreFailed, Token};
+use sealwire_store::{Delivered, Outcome};
+use sealwire_wire::limits::{DELIVER_BYTES_MAX, UNACKNOWLEDGED_MAX};
 use sealwire_wire::{LogId, PresenceToken};
 use tokio::sync::Notify;
 
-/// Bounded without a queue's bound: outcomes by what the connection has in flight, wake-ups by the logs that it has
-/// attached, presence by the tokens that it watches. Telling the same twice takes no more room than once.
+/// Entries of one log that wait at hand for a connection, and their bytes: as many as it may be sent ahead of an
+/// acknowledgement. Beyond that it reads them from the store.
+const AT_HAND_MAX: usize = UNACKNOWLEDGED_MAX;
+const AT_HAND_BYTES_MAX: usize = DELIVER_BYTES_MAX;
+
+/// Bounded without a queue's bound: outcomes by what the connection has in flight, growth by the logs that it has
+/// attached and by what may wait at hand, presence by the tokens that it watches. Telling the same twice takes no more
+/// room than once.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     /// Held for a few instructions, never across an await: the ordinary kind of mutex.
@@ -20,7 +27,8 @@ pub(crate) struct Mailbox {
 #[derive(Default)]
 struct Notices {
     stored: Vec<(Token, Result<Outcome, StoreFailed>)>,
-    woken: BTreeSet<LogId>,
+    /// What each log grew by; empty: it has to be read.
+    grown: BTreeMap<LogId, Vec<Delivered>>,
     presence: BTreeMap<PresenceToken, bool>,
     replaced: bool,
 }
@@ -31,9 +39,20 @@ impl Mailbox {
         self.notices().stored.extend(outcomes);
     }
 
-    /// A log may have grown. Does not wake: the committer does that once per group.
-    pub(crate) fn put_woken(&self, log: LogId) {
-        self.notices().woken.insert(log);
+    /// A log has grown, by these entries or by what has to be read. Does not wake: the committer does that once per
+    /// group.
+    pub(crate) fn put_grown(&self, log: LogId, entries: Vec<Delivered>) {
+        let mut notices = self.notices();
+        let Some(waiting) = notices.grown.get_mut(&log) else {
+            notices.grown.insert(log, entries);
+            return;
+        };
+        let bytes: usize = waiting.iter().chain(&entries).map(|entry| entry.entry.len()).sum();
+        match waiting.is_empty() || entries.is_empty() || waiting.len() >= AT_HAND_MAX || bytes > AT_HAND_BYTES_MAX {
+            // A reader that does not keep up reads when it does.
+            true => *waiting = Vec::new(),
+            false => waiting.extend(entries),
+        }
     }
 
     pub(crate) fn tell_presence(&self, token: PresenceToken, online: bool) {
@@ -57,11 +76,11 @@ impl Mailbox {
 
     /// Takes everything that waits. Outcomes come first: they free what is in flight.
     pub(crate) fn take(&self) -> Vec<Input> {
-        let Notices { stored, woken, presence, replaced } = std::mem::take(&mut *self.notices());
+        let Notices { stored, grown, presence, replaced } = std::mem::take(&mut *self.notices());
         let stored = stored.into_iter().map(|(token, result)| Input::Stored { token, result });
-        let woken = woken.into_iter().map(Input::Woken);
+        let grown = grown.into_iter().map(|(log, entries)| Input::Grown(Growth { log, entries }));
         let presence = presence.into_iter().map(|(token, online)| Input::PresenceChanged { token, online });
-        stored.chain(woken).chain(presence).chain(replaced.then_some(Input::Replaced)).collect()
+        stored.chain(grown).chain(presence).chain(replaced.then_some(Input::Replaced)).collect()
     }
 
     fn notices(&self) -> MutexGuard<'_, Notices> {

@@ -313,10 +313,10 @@ impl World {
                 _ => {}
             }
         }
-        for log in grown {
+        for growth in grown {
             for reader in 0..self.people.len() {
-                if self.people[reader].attached.contains(&log) {
-                    self.relay_input(reader, RelayInput::Woken(log));
+                if self.people[reader].attached.contains(&growth.log) {
+                    self.relay_input(reader, RelayInput::Grown(growth.clone()));
                 }
             }
         }

@@ -1,8 +1,9 @@
-use sealwire_relay_core::{Policy, Registration};
+use sealwire_relay_core::{Growth, Input, Policy, Registration};
+use sealwire_store::{Append, Delivered, Operation, Store};
 use sealwire_wire::entry::Entry;
 use sealwire_wire::frame::{FromRelay, ToRelay};
 use sealwire_wire::limits::{APPENDS_BURST, APPENDS_PER_MINUTE, ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX};
-use sealwire_wire::{Code, EnvelopeId, InboxAddress, LogId, Position};
+use sealwire_wire::{Code, EnvelopeId, InboxAddress, LogId, Position, Time};
 
 use crate::device::Device;
 use crate::world::{Id, World, ack, positions};
@@ -195,4 +196,39 @@ fn an_ack_ahead_of_this_connection_is_taken() {
     let (_, answer) = world.log_in(&device);
     let FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered { read_upto, .. }) = answer else { panic!() };
     assert_eq!(read_upto, Position(6));
+}
+
+/// One delivery path: a reader that has read what came before takes what its log grew by as it is; any other reads it
+/// from the store. Either way the same is sent, once and without a gap.
+#[test]
+fn what_is_at_hand_is_not_read_again() {
+    let Two { mut world, alice: _, bob, writer, device } = two();
+    let log = device.inbox_log();
+    // In the store under other names, so that what was read can be told from what was at hand.
+    let at_hand = |first: u64, count: u64| {
+        let entry = |position| Delivered { position: Position(position), at: Time(5), entry: vec![position as u8] };
+        Input::Grown(Growth { log, entries: (first..first + count).map(entry).collect() })
+    };
+    let was_at_hand = |frames: &[FromRelay]| -> Vec<(u64, bool)> {
+        let entries = frames.iter().flat_map(|frame| match frame {
+            FromRelay::Deliver { entries, .. } => entries.clone(),
+            _ => Vec::new(),
+        });
+        entries.map(|entry| (entry.position.0, entry.at == Time(5))).collect()
+    };
+    for number in 0..4 {
+        let entry = Entry::direct(EnvelopeId([number; 16]), writer.direct(0, 10));
+        let append = Append::to_inbox(device.inbox, device.inbox, entry);
+        world.store.commit(world.now, &[Operation::Append(append)]).unwrap();
+    }
+    world.give(bob, at_hand(1, 2));
+    assert_eq!(was_at_hand(&world.take(bob)), [(1, true), (2, true)]);
+    world.give(bob, at_hand(1, 2));
+    assert_eq!(was_at_hand(&world.take(bob)), [(3, false), (4, false)], "old news is a reason to read");
+    world.give(bob, at_hand(6, 1));
+    assert_eq!(was_at_hand(&world.take(bob)), [], "nothing is passed over");
+    world.give(bob, at_hand(5, UNACKNOWLEDGED_MAX as u64 - 3));
+    assert_eq!(was_at_hand(&world.take(bob)), [], "more than the window has room for");
+    world.give(bob, at_hand(5, UNACKNOWLEDGED_MAX as u64 - 4));
+    assert_eq!(was_at_hand(&world.take(bob)).len(), UNACKNOWLEDGED_MAX - 4);
 }

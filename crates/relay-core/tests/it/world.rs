@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Connection, Decision, Features, Input, Policy, Registration, Relay, serve};
+use sealwire_relay_core::{Connection, Decision, Features, Growth, Input, Policy, Registration, Relay, serve};
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
 use sealwire_wire::frame::{FromRelay, Hello, LoggedIn, ToRelay};
@@ -139,10 +139,13 @@ impl World {
         let readers = |log: &LogId| -> Vec<Id> {
             self.connections.iter().filter(|(_, seat)| seat.attached.contains(log)).map(|(id, _)| *id).collect()
         };
-        let woken: Vec<(Id, LogId)> =
-            served.grown.iter().flat_map(|log| readers(log).into_iter().map(move |id| (id, *log))).collect();
-        for (id, log) in woken {
-            self.give(id, Input::Woken(log));
+        let grown: Vec<(Id, Growth)> = served
+            .grown
+            .into_iter()
+            .flat_map(|growth| readers(&growth.log).into_iter().map(move |id| (id, growth.clone())))
+            .collect();
+        for (id, growth) in grown {
+            self.give(id, Input::Grown(growth));
         }
     }
 
