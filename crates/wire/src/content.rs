@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn content_may_be_as_long_as_a_message_and_no_longer() {
-        let content = |length| Content::text([1; 16], &"x".repeat(length)).encode();
+        let content = |length| Content::text([1; 16], "x".repeat(length)).encode();
         let around = content(MESSAGE_MAX).len() - MESSAGE_MAX;
         assert!(Content::decode(&content(MESSAGE_MAX - around)).is_ok());
         for more in 1..3 {

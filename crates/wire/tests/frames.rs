@@ -1,7 +1,7 @@
 //! The generated frame definitions are those of `spec/sealwire.proto`, and every frame survives its encoding.
 
 use sealwire_wire::frame::*;
-use sealwire_wire::limits::{BLOB_CHUNK_MAX, FRAME_MAX};
+use sealwire_wire::limits::{BLOB_CHUNK_MAX, FIRST_ENTRIES_MAX, FRAME_MAX, ROSTER_MAX, WATCHED_TOKENS_MAX};
 use sealwire_wire::*;
 
 /// `SEALWIRE_UPDATE=1 cargo test -p sealwire-wire` writes the file again after a change of the .proto.
@@ -159,6 +159,45 @@ fn limits_hold_at_the_limit_and_one_past() {
     assert_eq!(ToRelay::decode(&put(BLOB_CHUNK_MAX + 1).encode()), Err(FrameError::Limit("bytes")));
     assert_eq!(ToRelay::decode(&vec![0; FRAME_MAX + 1]), Err(FrameError::TooLarge));
     assert_ne!(ToRelay::decode(&vec![0; FRAME_MAX]), Err(FrameError::TooLarge));
+}
+
+/// A2, C6, C8: lists at the limit and one past it.
+#[test]
+fn lists_hold_at_the_limit_and_one_past() {
+    let numbered = |number: usize| {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        bytes
+    };
+    let watch = |count| ToRelay::Watch { tokens: (0..count).map(|n| PresenceToken(numbered(n))).collect() }.encode();
+    assert!(ToRelay::decode(&watch(WATCHED_TOKENS_MAX)).is_ok());
+    assert_eq!(ToRelay::decode(&watch(WATCHED_TOKENS_MAX + 1)), Err(FrameError::Limit("tokens")));
+
+    let inboxes = |count| (0..count).map(|n| InboxAddress(numbered(n))).collect::<Vec<_>>();
+    let create = |count, first: usize| ToRelay::CreateConversation {
+        request: 1,
+        conversation: ConversationId([1; 32]),
+        entries: vec![vec![1]; first],
+        inboxes: inboxes(count),
+        welcomes: vec![],
+    };
+    let append = |count, joining| ToRelay::Append {
+        log: LogId::Conversation(ConversationId([1; 32])),
+        entry: vec![1],
+        roster: Some(RosterChange {
+            before: RosterHash([0; 32]),
+            inboxes: inboxes(count),
+            welcomes: vec![Welcome { inbox: InboxAddress([1; 16]), entry: vec![] }; joining],
+        }),
+    };
+    assert!(ToRelay::decode(&create(ROSTER_MAX, FIRST_ENTRIES_MAX).encode()).is_ok());
+    assert!(ToRelay::decode(&append(ROSTER_MAX, ROSTER_MAX).encode()).is_ok());
+    assert_eq!(ToRelay::decode(&append(1, ROSTER_MAX + 1).encode()), Err(FrameError::Limit("welcomes")));
+    let too_many = Err(FrameError::Limit("inboxes"));
+    assert_eq!(ToRelay::decode(&create(ROSTER_MAX + 1, 1).encode()), too_many);
+    assert_eq!(ToRelay::decode(&append(ROSTER_MAX + 1, 0).encode()), too_many);
+    let first = create(1, FIRST_ENTRIES_MAX + 1).encode();
+    assert_eq!(ToRelay::decode(&first), Err(FrameError::Limit("entries")));
 }
 
 /// C6: a roster has one form, so that it has one hash.

@@ -1,7 +1,8 @@
-use sealwire_keys::Change;
+use sealwire_keys::{Change, SignedEntry};
 use sealwire_relay_core::{Registration, invite};
 use sealwire_store::{Outcome, Store};
 use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
+use sealwire_wire::limits::ACCOUNT_ENTRIES_MAX;
 use sealwire_wire::{Code, DeviceHint, Time};
 
 use crate::device::Device;
@@ -124,6 +125,27 @@ fn an_account_log_grows_by_compare_and_swap() {
     let mut forged = device.rotation(12).0;
     *forged.last_mut().unwrap() ^= 1;
     assert_eq!(world.refusal(id, &publish(forged)), Code::EntryRefused);
+}
+
+/// I2: so many entries, at the limit and one past it, and all of them are found.
+#[test]
+fn an_account_log_is_bounded() {
+    let mut world = World::new();
+    let mut device = Device::new(1);
+    let id = world.register(&mut device, "alice");
+    let publish = |entry: &SignedEntry| ToRelay::Publish { request: 3, entry: entry.0.clone() };
+    for number in 1..ACCOUNT_ENTRIES_MAX {
+        // There is a rate, too.
+        world.now = world.now.plus(2_000);
+        let entry = device.rotation(10 + (number % 200) as u8);
+        assert_eq!(world.ask(id, &publish(&entry)), [FromRelay::Done { request: 3 }], "{number}");
+        device.log.append(entry).unwrap();
+    }
+    world.now = world.now.plus(2_000);
+    assert_eq!(world.refusal(id, &publish(&device.rotation(9))), Code::TooLarge);
+    let found = &world.ask(id, &by_handle("alice"))[0];
+    assert!(matches!(found, FromRelay::Found { entries, .. } if entries.len() == ACCOUNT_ENTRIES_MAX));
+    assert_eq!(FromRelay::decode(&found.encode()).as_ref(), Ok(found), "it fits into a frame");
 }
 
 #[test]

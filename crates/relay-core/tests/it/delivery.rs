@@ -1,8 +1,10 @@
-use sealwire_relay_core::{Growth, Input, Policy, Registration};
+use sealwire_relay_core::{Decision, Growth, Input, Policy, Registration};
 use sealwire_store::{Append, Delivered, Operation, Store};
 use sealwire_wire::entry::Entry;
 use sealwire_wire::frame::{FromRelay, ToRelay};
-use sealwire_wire::limits::{APPENDS_BURST, APPENDS_PER_MINUTE, ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX};
+use sealwire_wire::limits::{
+    APPENDS_BURST, APPENDS_IN_FLIGHT_MAX, APPENDS_PER_MINUTE, ENTRY_MAX, FRAME_MAX, UNACKNOWLEDGED_MAX,
+};
 use sealwire_wire::{Code, EnvelopeId, InboxAddress, LogId, Position, Time};
 
 use crate::device::Device;
@@ -73,6 +75,29 @@ fn entries_go_to_logs_of_their_kind_that_exist() {
     assert_eq!(world.refusal(alice, &writer.append(conversation, 1, 1)), Code::Malformed);
     let junk = ToRelay::Append { log: device.inbox_log(), entry: vec![99], roster: None };
     assert_eq!(world.refusal(alice, &junk), Code::Malformed);
+}
+
+/// HP-08: so many appends of a connection wait for a store that takes its time, at the limit and one past it; each that
+/// is done makes room.
+#[test]
+fn appends_in_flight_are_bounded() {
+    let Two { mut world, alice, writer, device, .. } = two();
+    let append = |number| Input::Bytes(numbered(&writer, device.inbox_log(), number, 1).encode());
+    let mut waiting = Vec::new();
+    for number in 0..APPENDS_IN_FLIGHT_MAX {
+        waiting.extend(world.decide(alice, append(number)));
+    }
+    world.carry_out(alice, Vec::new());
+    assert_eq!(world.take(alice), [], "at the limit nobody is refused");
+    let [Decision::Send(FromRelay::Failed(failed))] = &world.decide(alice, append(1_000))[..] else { panic!() };
+    assert_eq!(failed.code, Code::Busy);
+    assert!(failed.envelope.is_some() && failed.retry_after_ms > 0);
+    world.carry_out(alice, waiting);
+    let accepted = world.take(alice);
+    assert_eq!(accepted.len(), APPENDS_IN_FLIGHT_MAX as usize);
+    assert!(accepted.iter().all(|frame| matches!(frame, FromRelay::Accepted { .. })));
+    world.give(alice, append(1_000));
+    assert!(matches!(world.take(alice)[..], [FromRelay::Accepted { .. }]));
 }
 
 /// HP-08, O: a connection brings a burst and then so many a minute; what comes too soon is refused with the time to
@@ -174,7 +199,7 @@ fn large_entries_come_in_frames_that_fit() {
         assert!(frames.iter().all(|frame| frame.encode().len() <= FRAME_MAX));
         assert!(bytes < FRAME_MAX + ENTRY_MAX + 1_000, "{bytes}");
         got.extend(positions(&frames));
-        world.give(bob, sealwire_relay_core::Input::Bytes(ack(device.inbox_log(), *got.last().unwrap()).encode()));
+        world.give(bob, Input::Bytes(ack(device.inbox_log(), *got.last().unwrap()).encode()));
     }
     assert_eq!(got, [1, 2, 3, 4, 5, 6]);
 }

@@ -1,4 +1,5 @@
 use sealwire_wire::frame::{FromRelay, ToRelay};
+use sealwire_wire::limits::WATCHED_TOKENS_MAX;
 use sealwire_wire::{Code, PresenceToken};
 
 use crate::device::Device;
@@ -41,4 +42,23 @@ fn a_token_belongs_to_one_account() {
     assert_eq!(world.ask(alices, &ToRelay::SetPresence { token: Some(second) }), []);
     // The first one is free again.
     assert_eq!(world.ask(bobs, &ToRelay::SetPresence { token: Some(first) }), []);
+}
+
+/// A2: so many tokens are watched on a connection, at the limit and one past it; the list before stays then.
+#[test]
+fn watched_tokens_are_bounded() {
+    let mut world = World::new();
+    let mut alice = Device::new(1);
+    let id = world.register(&mut alice, "alice");
+    let watch = |count: usize| {
+        let token = |number: usize| {
+            let mut token = [0; 16];
+            token[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            PresenceToken(token)
+        };
+        ToRelay::Watch { tokens: (0..count).map(token).collect() }
+    };
+    assert_eq!(world.ask(id, &watch(WATCHED_TOKENS_MAX)).len(), WATCHED_TOKENS_MAX);
+    assert_eq!(world.refusal(id, &watch(WATCHED_TOKENS_MAX + 1)), Code::TooLarge);
+    assert_eq!(world.ask(id, &ToRelay::SetPresence { token: Some(PresenceToken([0; 16])) }).len(), 1);
 }

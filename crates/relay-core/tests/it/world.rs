@@ -129,8 +129,17 @@ impl World {
     }
 
     pub(crate) fn give(&mut self, id: Id, input: Input) {
+        let decisions = self.decide(id, input);
+        self.carry_out(id, decisions);
+    }
+
+    /// What the relay decides, which nobody carries out yet: a store that takes its time.
+    pub(crate) fn decide(&mut self, id: Id, input: Input) -> Vec<Decision> {
+        self.connections.get_mut(&id).unwrap().connection.handle(input, self.now)
+    }
+
+    pub(crate) fn carry_out(&mut self, id: Id, decisions: Vec<Decision>) {
         let seat = self.connections.get_mut(&id).unwrap();
-        let decisions = seat.connection.handle(input, self.now);
         let served = serve(&mut seat.connection, decisions, &self.store, self.now);
         seat.frames.extend(served.frames);
         for effect in served.effects {

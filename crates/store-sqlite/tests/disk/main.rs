@@ -127,8 +127,8 @@ fn fail_everywhere(name: &str, fault: impl Fn(usize, usize) -> Fault) {
     }
     let syncs = boundaries.len();
     let (mut failed, mut stopped, mut images) = (0, 0, 0);
-    for sync in 0..syncs {
-        let (place, calls) = traced(Some(fault(sync + 1, boundaries[sync] + 1))).unwrap();
+    for (sync, writes_before) in boundaries.into_iter().enumerate() {
+        let (place, calls) = traced(Some(fault(sync + 1, writes_before + 1))).unwrap();
         let (mut judge, mut disk) = (Judge::new(), Disk::new(&place.directory));
         for call in &calls {
             disk.follow(call);
