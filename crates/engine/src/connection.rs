@@ -206,12 +206,8 @@ impl Engine {
         match self.link.stage {
             Stage::Fresh => self.connect(turn),
             Stage::Down(Some(at)) if is_due(at, turn.now, BACKOFF_MAX_MS) => self.connect(turn),
+            Stage::Restored if self.link.asked.is_empty() => self.retry_conflict(turn),
             Stage::Down(_) => {}
-            Stage::Restored if self.link.asked.is_empty() => {
-                if is_due(self.link.since.plus(CONFLICT_RETRY_MS), turn.now, CONFLICT_RETRY_MS) {
-                    self.hang_up(turn);
-                }
-            }
             Stage::Unregistered if self.link.asked.is_empty() => {}
             Stage::Active => {
                 let overdue = |since: &Time| is_due(since.plus(SILENCE_MS), turn.now, SILENCE_MS);
@@ -232,6 +228,13 @@ impl Engine {
             }
             _ if is_due(self.link.since.plus(LOG_IN_DEADLINE_MS), turn.now, LOG_IN_DEADLINE_MS) => self.hang_up(turn),
             _ => {}
+        }
+    }
+
+    /// Nobody has said which of two stores is the real one: the relay is asked anew, which may have lied.
+    fn retry_conflict(&mut self, turn: &mut Turn<'_>) {
+        if is_due(self.link.since.plus(CONFLICT_RETRY_MS), turn.now, CONFLICT_RETRY_MS) {
+            self.hang_up(turn);
         }
     }
 
