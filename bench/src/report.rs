@@ -97,7 +97,8 @@ fn number(value: f64) -> String {
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // Not what this process may use: `live` runs on one core and leaves the other to the servers.
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     format!("{}, {cores} cores, {}", model.unwrap_or("unknown CPU"), said_by("uname", &["-sr"]))
 }
 
