@@ -119,7 +119,8 @@ pub(crate) fn built_once(workspace: &Workspace, name: &str) -> Result<PathBuf, F
         }
     }
     let mut build = cargo(workspace);
-    build.args(["install", "--locked", "--quiet", name, "--root"]).arg(workspace.target.join("tools"));
+    // Unoptimised, which takes half as long: what they do here takes seconds.
+    build.args(["install", "--debug", "--locked", "--quiet", name, "--root"]).arg(workspace.target.join("tools"));
     step(&format!("{name}, built once"), build.env("CARGO_TARGET_DIR", workspace.target.join("tools/build")))?;
     Ok(own)
 }
