@@ -7,6 +7,7 @@ use std::fmt;
 
 use rand_core::CryptoRng;
 use sealwire_keys::{DirectKey, Suite};
+use sealwire_wire::direct::{HEADER, SENDER_HINT};
 use sealwire_wire::label::Label;
 use sealwire_wire::limits::DIRECT_MESSAGES_MAX;
 use sealwire_wire::padding::{self, PaddingError};
@@ -19,8 +20,6 @@ use crate::primitives::{Cipher, TAG, derive};
 
 /// The version of the format, its first byte.
 const VERSION: u8 = 1;
-/// The header: version, suite, counter, sender hint, key commitment, IV.
-const HEADER: usize = 1 + 1 + 4 + 16 + 32 + 12;
 
 /// The associated data: label, version, suite, key id, both devices; then envelope id, counter, and the length of a
 /// franking tag, which is empty.
@@ -133,7 +132,7 @@ impl Header {
         Ok(Header {
             suite: Suite::from_byte(header[1]).ok_or(OpenError::Malformed)?,
             counter,
-            sender: part(6, 22).try_into().map_err(|_| OpenError::Malformed)?,
+            sender: header[SENDER_HINT].try_into().map_err(|_| OpenError::Malformed)?,
             commitment: Commitment(part(22, 54).try_into().map_err(|_| OpenError::Malformed)?),
             iv: part(54, 66).try_into().map_err(|_| OpenError::Malformed)?,
         })
