@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use sealwire_store::conformance::random::Dice;
+
 use crate::calls::Call;
 
 /// Bytes that a disk writes at once.
@@ -136,7 +138,7 @@ impl Disk {
 
     /// Makes the directory what a power cut leaves of it now.
     pub(crate) fn cut(&self, left: Left) {
-        let mut dice = Dice(if let Left::Some(seed) = left { seed } else { 0 });
+        let mut dice = Dice::new(if let Left::Some(seed) = left { seed } else { 0 });
         let mut names = self.kept.clone();
         let names_left = match left {
             Left::Synced => 0,
@@ -213,17 +215,5 @@ impl Naming {
                 }
             }
         }
-    }
-}
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end as u64) as usize
     }
 }

@@ -20,13 +20,12 @@ use crate::{
 /// Where they differ, or read something else than what they accepted.
 pub fn compare<A: Bed, B: Bed>(seed: u64, groups: usize) {
     let (mut a, mut b) = (A::fresh(LIMITS), B::fresh(LIMITS));
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let mut accepted = Accepted::default();
     let mut now = Time(DAY_MS);
     for group in 0..groups {
-        now = now.plus([0, 1_000, DAY_MS / 3, 6 * DAY_MS][dice.below(4)]);
-        let count = 1 + dice.below(6);
-        let operations: Vec<_> = (0..count).map(|_| dice.operation(a.store())).collect();
+        let operations;
+        (now, operations) = dice.group(now, a.store());
         let outcomes = a.store().commit(now, &operations).expect("the store works");
         let others = b.store().commit(now, &operations).expect("the store works");
         assert_eq!(outcomes, others, "seed {seed}, group {group}: {operations:?}");
@@ -57,7 +56,7 @@ pub type Group = (Time, Vec<Operation>);
 impl Trace {
     /// The trace of a seed, before its first group.
     pub fn new(seed: u64) -> Trace {
-        Trace { dice: Dice(seed), now: Time(DAY_MS), model: MemoryStore::new(InstanceId([1; 16]), LIMITS) }
+        Trace { dice: Dice::new(seed), now: Time(DAY_MS), model: MemoryStore::new(InstanceId([1; 16]), LIMITS) }
     }
 
     /// The limits of a store that takes this trace.
@@ -67,9 +66,9 @@ impl Trace {
 
     /// The next group; the model does not have it yet.
     pub fn next_group(&mut self) -> Group {
-        self.now = self.now.plus([0, 1_000, DAY_MS / 3, 6 * DAY_MS][self.dice.below(4)]);
-        let count = 1 + self.dice.below(6);
-        (self.now, (0..count).map(|_| self.dice.operation(&self.model)).collect())
+        let group = self.dice.group(self.now, &self.model);
+        self.now = group.0;
+        group
     }
 
     /// The group was committed: the model takes it too, and says what the store had to answer.
@@ -237,10 +236,16 @@ fn conversation(number: u8) -> ConversationId {
 
 /// SplitMix64: small, and the same everywhere.
 #[derive(Debug)]
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, end: usize) -> usize {
+    /// The dice of a seed.
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// A number below `end`, which is not zero.
+    pub fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -261,6 +266,13 @@ impl Dice {
         } else {
             LogId::Conversation(conversation(self.byte(CONVERSATIONS)))
         }
+    }
+
+    /// What comes some time after `before`.
+    fn group(&mut self, before: Time, store: &dyn Store) -> Group {
+        let now = before.plus([0, 1_000, DAY_MS / 3, 6 * DAY_MS][self.below(4)]);
+        let count = 1 + self.below(6);
+        (now, (0..count).map(|_| self.operation(store)).collect())
     }
 
     /// Looks at the store to be right most of the time.
