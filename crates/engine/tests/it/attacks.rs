@@ -10,11 +10,11 @@ use sealwire_session::DeviceSecrets;
 use sealwire_session::direct::{DirectSession, Direction, Header};
 use sealwire_wire::content::{Content, Part, Status};
 use sealwire_wire::entry::{Body, Entry};
-use sealwire_wire::frame::{Delivered, FromRelay, LoggedIn, ToRelay};
+use sealwire_wire::frame::{Delivered, FromRelay, ToRelay};
 use sealwire_wire::limits::{REPLAY_WINDOW, SENDER_LOOKUPS_IN_FLIGHT_MAX};
 use sealwire_wire::{Code, EnvelopeId, InboxAddress, LogId, Position, Time};
 
-use crate::world::{Records, World};
+use crate::world::{Records, World, claiming_read_upto};
 
 /// What may differ after a rejection: cursor, quarantine.
 fn without_cursor(disk: &Records) -> Records {
@@ -194,29 +194,7 @@ fn positions_that_overflow_do_no_harm() {
     world.reconnect(1);
     world.write(0, 1, "after a position that was made up");
     // A log-in that claims more than was ever acknowledged looks like a restored store: new keys, and on it goes.
-    world.people[1].hand = Box::new(|frame| match frame {
-        FromRelay::LoggedIn(LoggedIn::Registered {
-            account,
-            handle,
-            inbox,
-            restored,
-            account_entries,
-            account_head,
-            ..
-        }) => {
-            let read_upto = Position(u64::MAX);
-            vec![FromRelay::LoggedIn(LoggedIn::Registered {
-                account,
-                handle,
-                inbox,
-                restored,
-                read_upto,
-                account_entries,
-                account_head,
-            })]
-        }
-        other => vec![other],
-    });
+    world.people[1].hand = claiming_read_upto(|| Position(u64::MAX));
     world.reconnect(1);
     world.people[1].hand = Box::new(|frame| vec![frame]);
     world.reconnect(1);

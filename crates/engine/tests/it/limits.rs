@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sealwire_engine::*;
-use sealwire_keys::{AccountEntry, AccountKind, AccountLog, Change as AccountChange, Suite, sign_entry};
+use sealwire_keys::{AccountLog, Change as AccountChange, Suite, sign_entry};
 use sealwire_session::DeviceSecrets;
 use sealwire_session::direct::{DirectSession, Direction, Header};
 use sealwire_store::{Append, Operation, Store};
@@ -14,9 +14,9 @@ use sealwire_wire::limits::{
     ACCEPTED_KEPT_MAX, CONTACTS_MAX, DAY_MS, HELD_MAX, OUTBOX_MAX, QUARANTINE_MAX, RECEIPT_IDS_MAX,
     REQUEST_MESSAGES_MAX, REQUESTS_MAX, RESEALS_MAX, SUPERSEDED_KEYS_MAX,
 };
-use sealwire_wire::{AccountId, EnvelopeId, InboxAddress, LogId, Position, Time};
+use sealwire_wire::{EnvelopeId, InboxAddress, LogId, Position, Time};
 
-use crate::world::World;
+use crate::world::{World, account_log};
 
 fn records(world: &World, person: usize, table: Table) -> usize {
     world.people[person].disk.keys().filter(|(of, _)| *of == table).count()
@@ -53,15 +53,7 @@ impl Stranger {
     fn new(number: u64) -> Stranger {
         let mut rng = ChaCha20Rng::seed_from_u64(1_000_000 + number);
         let secrets = DeviceSecrets::generate(&mut rng);
-        let genesis = AccountEntry {
-            account: AccountId([0; 32]),
-            number: 0,
-            previous: [0; 32],
-            at: Time(1),
-            change: AccountChange::Genesis { kind: AccountKind::Person, device: secrets.card() },
-            signer: secrets.device_id(),
-        };
-        let log = AccountLog::begin(sign_entry(&genesis, |bytes| secrets.sign(bytes))).unwrap();
+        let log = account_log(&secrets);
         Stranger { name: format!("stranger{number}"), secrets: vec![secrets], log, rng }
     }
 
@@ -318,16 +310,7 @@ fn a_receipt_names_so_many_messages() {
 /// L11: what a relay had accepted, lost, and knows no receiver for, is given up after as long as messages live.
 #[test]
 fn what_was_lost_for_good_is_told_after_30_days() {
-    let mut world = World::of(&["alice"]);
-    let backup = world.store.snapshot();
-    world.add("bob");
-    world.people[1].hand = Box::new(|_| vec![]);
-    world.cut(1);
-    let number = world.write(0, 1, "accepted, then lost with its receiver");
-    assert_eq!(world.state(0, number), Some(MessageState::Accepted));
-    world.store.restore(&backup);
-    world.renew_relay(sealwire_wire::InstanceId([2; 16]));
-    world.pass(10_000);
+    let (mut world, number) = World::that_lost_a_receiver();
     world.now = world.now.plus(29 * DAY_MS);
     world.pass(2_000);
     assert_eq!(world.state(0, number), Some(MessageState::Queued));

@@ -10,18 +10,15 @@ use std::rc::Rc;
 
 use ed25519_dalek::{Signer, SigningKey};
 use sealwire_engine::*;
-use sealwire_keys::{
-    AccountEntry, AccountError, AccountKind, AccountLog, Change as AccountChange, HeadToBeSigned, SignedEntry,
-    sign_entry,
-};
+use sealwire_keys::{AccountError, AccountLog, Change as AccountChange, HeadToBeSigned, SignedEntry, sign_entry};
 use sealwire_relay_core::{Connection, Decision, Input as RelayInput, serve};
 use sealwire_session::DeviceSecrets;
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::{Delivered, FromRelay, ToRelay};
 use sealwire_wire::label::Label;
-use sealwire_wire::{AccountId, Chain, ConversationId, LogId, Position, Time};
+use sealwire_wire::{Chain, ConversationId, LogId, Position, Time};
 
-use crate::world::{Records, World, load};
+use crate::world::{Records, World, account_log, load};
 
 /// Said past the test's captured output: whoever runs the tests sees what was tried.
 fn tried(what: &str, cases: usize, at_least: usize) {
@@ -154,15 +151,7 @@ impl Owner {
     /// Keys that a record of 96 bytes gives, and an account that has rotated once.
     fn new(seed: u8) -> Owner {
         let secrets = DeviceSecrets::from_record(&[&[1][..], &[seed; 96]].concat()).unwrap();
-        let genesis = AccountEntry {
-            account: AccountId([0; 32]),
-            number: 0,
-            previous: [0; 32],
-            at: Time(1),
-            change: AccountChange::Genesis { kind: AccountKind::Person, device: secrets.card() },
-            signer: secrets.device_id(),
-        };
-        let log = AccountLog::begin(sign_entry(&genesis, |bytes| secrets.sign(bytes))).unwrap();
+        let log = account_log(&secrets);
         Owner { secrets, log }
     }
 

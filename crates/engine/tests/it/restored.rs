@@ -1,10 +1,10 @@
 //! Old stores that come back (D3, N3), and relays that lost what they had (L11).
 
 use sealwire_engine::*;
-use sealwire_wire::InstanceId;
 use sealwire_wire::frame::FromRelay;
+use sealwire_wire::{InstanceId, Position};
 
-use crate::world::World;
+use crate::world::{World, claiming_read_upto};
 
 /// D3, N3: a store that is older than its last log-in makes new direct keys before it sends, and messages flow again
 /// both ways; what was sealed to the old keys and not delivered comes again.
@@ -135,16 +135,7 @@ fn what_is_held_survives_a_restored_relay() {
 /// them unsendable: it arrives once they are back.
 #[test]
 fn what_a_relay_lost_with_its_receiver_arrives_when_they_are_back() {
-    let mut world = World::of(&["alice"]);
-    let backup = world.store.snapshot();
-    world.add("bob");
-    world.people[1].hand = Box::new(|_| vec![]);
-    world.cut(1);
-    let number = world.write(0, 1, "accepted, then lost with its receiver");
-    assert_eq!(world.state(0, number), Some(MessageState::Accepted));
-    world.store.restore(&backup);
-    world.renew_relay(InstanceId([2; 16]));
-    world.pass(10_000);
+    let (mut world, number) = World::that_lost_a_receiver();
     assert_eq!(world.state(0, number), Some(MessageState::Queued));
     // What is written now is for somebody whom the relay does not know, and that is said.
     let unknown = world.write(0, 1, "written while nobody has that handle");
@@ -218,28 +209,9 @@ fn a_restored_store_at_a_restored_relay_finds_its_way_back() {
 fn a_lie_about_what_was_read_ends_with_the_liar() {
     let lie = |world: &mut World| {
         let mut read_upto = 1 << 40;
-        world.people[1].hand = Box::new(move |frame| match frame {
-            FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered {
-                account,
-                handle,
-                inbox,
-                restored,
-                account_entries,
-                account_head,
-                ..
-            }) => {
-                read_upto += 1;
-                vec![FromRelay::LoggedIn(sealwire_wire::frame::LoggedIn::Registered {
-                    account,
-                    handle,
-                    inbox,
-                    restored,
-                    read_upto: sealwire_wire::Position(read_upto),
-                    account_entries,
-                    account_head,
-                })]
-            }
-            other => vec![other],
+        world.people[1].hand = claiming_read_upto(move || {
+            read_upto += 1;
+            Position(read_upto)
         });
     };
     for on_the_same in [false, true] {

@@ -9,13 +9,15 @@ use ed25519_dalek::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sealwire_engine::*;
+use sealwire_keys::{AccountEntry, AccountKind, AccountLog, Change as AccountChange, sign_entry};
 use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Registration, Relay, Served, serve};
+use sealwire_session::DeviceSecrets;
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
 use sealwire_wire::content::Part;
-use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
+use sealwire_wire::frame::{FromRelay, LoggedIn, LookupBy, ToRelay};
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{InstanceId, LogId, Time};
+use sealwire_wire::{AccountId, InstanceId, LogId, Position, Time};
 
 pub(crate) type Records = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 type Hand = Box<dyn FnMut(FromRelay) -> Vec<FromRelay>>;
@@ -66,6 +68,22 @@ impl World {
             world.add(name);
         }
         world
+    }
+
+    /// Alice, whose message for bob, of that number, was accepted; then the relay came back as it was before bob. He is
+    /// away, and deaf.
+    pub(crate) fn that_lost_a_receiver() -> (World, u64) {
+        let mut world = World::of(&["alice"]);
+        let backup = world.store.snapshot();
+        world.add("bob");
+        world.people[1].hand = Box::new(|_| vec![]);
+        world.cut(1);
+        let number = world.write(0, 1, "accepted, then lost with its receiver");
+        assert_eq!(world.state(0, number), Some(MessageState::Accepted));
+        world.store.restore(&backup);
+        world.renew_relay(InstanceId([2; 16]));
+        world.pass(10_000);
+        (world, number)
     }
 
     pub(crate) fn add(&mut self, name: &str) -> usize {
@@ -336,6 +354,29 @@ impl Person {
         };
         self.sent.iter().filter_map(append).collect()
     }
+}
+
+/// A relay that claims this of what was read of the inbox, and lets everything else pass.
+pub(crate) fn claiming_read_upto(mut read_upto: impl FnMut() -> Position + 'static) -> Hand {
+    Box::new(move |mut frame| {
+        if let FromRelay::LoggedIn(LoggedIn::Registered { read_upto: upto, .. }) = &mut frame {
+            *upto = read_upto();
+        }
+        vec![frame]
+    })
+}
+
+/// The log of a new account: its genesis entry.
+pub(crate) fn account_log(secrets: &DeviceSecrets) -> AccountLog {
+    let genesis = AccountEntry {
+        account: AccountId([0; 32]),
+        number: 0,
+        previous: [0; 32],
+        at: Time(1),
+        change: AccountChange::Genesis { kind: AccountKind::Person, device: secrets.card() },
+        signer: secrets.device_id(),
+    };
+    AccountLog::begin(sign_entry(&genesis, |bytes| secrets.sign(bytes))).unwrap()
 }
 
 pub(crate) fn load(disk: &Records) -> Result<Engine, LoadError> {
