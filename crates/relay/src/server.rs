@@ -212,24 +212,24 @@ async fn accept(listener: TcpListener, connections_max: usize, door: Door) {
         };
         let Some(alive) = door.shared.alive() else { return };
         let place = Place(Arc::new(permit));
-        let mut door = door.clone();
-        door.router = door.router.layer(axum::Extension(place));
+        let door = door.clone();
         // Ends with the phase, which `greet` watches; `alive` tells when.
         tokio::spawn(async move {
             let mut phase = door.shared.phase();
             tokio::select! {
                 () = wait_for(&mut phase, |phase| phase == Phase::Aborted) => {}
-                () = greet(stream, door) => {}
+                () = greet(stream, place, door) => {}
             }
             drop(alive);
         });
     }
 }
 
-async fn greet(stream: TcpStream, Door { router, shared, tls }: Door) {
+async fn greet(stream: TcpStream, place: Place, Door { router, shared, tls }: Door) {
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "gone before it began");
     }
+    let router = router.layer(axum::Extension(place));
     let Some(tls) = tls else { return talk(stream, router, shared, None).await };
     match timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
