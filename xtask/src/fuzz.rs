@@ -70,18 +70,14 @@ fn run(workspace: &Workspace, program: &Path, target: &str, seconds: u64) -> Res
     std::fs::create_dir_all(&scratch).map_err(with_path(&scratch))?;
     std::fs::create_dir_all(&corpus).map_err(with_path(&corpus))?;
     println!("── fuzz {target} for {seconds} s");
-    let mut fuzz = nightly(workspace, program);
-    // Without the address sanitizer: no crate of ours has unsafe code, and the edges are what is looked for.
-    fuzz.args(["run", "--fuzz-dir", ".", "--release", "--sanitizer", "none", target])
-        .arg(&scratch)
-        .arg(&corpus)
-        .arg("--");
+    let mut fuzz = libfuzzer(workspace, program, target);
+    fuzz.arg(&scratch).arg(&corpus).arg("--");
     fuzz.arg(format!("-max_total_time={seconds}")).args([
         "-max_len=4096",
         "-print_final_stats=1",
         "-rss_limit_mb=8192",
     ]);
-    let done = fuzz.current_dir(folder.join("programs")).stdin(Stdio::null()).output();
+    let done = fuzz.stdin(Stdio::null()).output();
     let done = done.map_err(|error| Failure(format!("cargo fuzz cannot be run: {error}")))?;
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     let after =
@@ -115,10 +111,8 @@ fn keep(workspace: &Workspace, program: &Path, target: &str, scratch: &Path, cor
     // Left from an earlier run, or not there.
     let _ = std::fs::remove_dir_all(&merged);
     std::fs::create_dir_all(&merged).map_err(with_path(&merged))?;
-    let mut merge = nightly(workspace, program);
-    merge.args(["run", "--fuzz-dir", ".", "--release", "--sanitizer", "none", target]);
+    let mut merge = libfuzzer(workspace, program, target);
     merge.arg(&merged).arg(corpus).arg(scratch).args(["--", "-merge=1", "-max_len=4096"]);
-    merge.current_dir(workspace.root.join("fuzz/programs"));
     output(&mut merge)?;
     let mut files = Vec::new();
     for file in std::fs::read_dir(&merged).map_err(with_path(&merged))? {
@@ -141,6 +135,15 @@ fn add_to_ledger(ledger: &Path, line: &str) -> Result<(), Failure> {
     let mut text = std::fs::read_to_string(ledger).unwrap_or_else(|_| HEAD.to_owned());
     text.write_str(line).map_err(|error| Failure(error.to_string()))?;
     std::fs::write(ledger, text).map_err(with_path(ledger))
+}
+
+/// A target under libFuzzer; its folders and flags follow.
+fn libfuzzer(workspace: &Workspace, program: &Path, target: &str) -> Command {
+    let mut command = nightly(workspace, program);
+    // Without the address sanitizer: no crate of ours has unsafe code, and the edges are what is looked for.
+    command.args(["run", "--fuzz-dir", ".", "--release", "--sanitizer", "none", target]);
+    command.current_dir(workspace.root.join("fuzz/programs"));
+    command
 }
 
 /// cargo-fuzz with the nightly toolchain where there is one; else the stable compiler is told to take its flags.
