@@ -26,10 +26,12 @@ pub enum AccountKind {
 }
 
 /// How a device can be written to. Listed in the account log, so that a relay cannot hide what it can do (I2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Mode {
     /// The plain scheme, pairwise, without forward secrecy (D).
     Direct,
+    /// Conversations on MLS, in the one suite that there is, 0x004E (C1).
+    Mls,
 }
 
 /// A device's public keys, as its account log publishes them.
@@ -344,7 +346,11 @@ mod wire {
         public: TlsByteVecU8,
     }
 
-    const DIRECT: u16 = 1;
+    const MODES: [(Mode, u16); 2] = [(Mode::Direct, 1), (Mode::Mls, 2)];
+
+    fn number_of(mode: Mode) -> u16 {
+        MODES.iter().find(|(listed, _)| *listed == mode).map_or(0, |(_, number)| *number)
+    }
 
     impl From<&AccountEntry> for Entry {
         fn from(entry: &AccountEntry) -> Entry {
@@ -358,7 +364,7 @@ mod wire {
                 Change::Genesis { kind, device } => WireChange::Genesis {
                     kind: *kind,
                     key: device.key.to_bytes(),
-                    modes: device.modes.iter().map(|Mode::Direct| DIRECT).collect::<Vec<_>>().into(),
+                    modes: device.modes.iter().map(|mode| number_of(*mode)).collect::<Vec<_>>().into(),
                     direct: keys(&device.direct),
                 },
                 Change::RotateDevice { device, direct } => {
@@ -381,16 +387,17 @@ mod wire {
         pub(super) fn check(self) -> Result<AccountEntry, AccountError> {
             let change = match self.change {
                 WireChange::Genesis { kind, key, modes, direct } => {
-                    let mode =
-                        |mode: &u16| if *mode == DIRECT { Ok(Mode::Direct) } else { Err(AccountError::UnknownKind) };
+                    let mode = |number: &u16| {
+                        let listed = MODES.iter().find(|(_, listed)| listed == number);
+                        listed.map(|(mode, _)| *mode).ok_or(AccountError::UnknownKind)
+                    };
                     let modes = modes.as_slice().iter().map(mode).collect::<Result<Vec<_>, _>>()?;
-                    if modes.is_empty() || modes.len() > 1 {
+                    if modes.is_empty() || modes.windows(2).any(|pair| pair[0] >= pair[1]) {
                         return Err(AccountError::Malformed);
                     }
-                    Change::Genesis {
-                        kind,
-                        device: DeviceCard { key: DeviceKey::parse(&key)?, modes, direct: keys(&direct)? },
-                    }
+                    let direct =
+                        if modes.contains(&Mode::Direct) || !direct.is_empty() { keys(&direct)? } else { Vec::new() };
+                    Change::Genesis { kind, device: DeviceCard { key: DeviceKey::parse(&key)?, modes, direct } }
                 }
                 WireChange::RotateDevice { device, direct } => Change::RotateDevice { device, direct: keys(&direct)? },
                 WireChange::Retire => Change::Retire,

@@ -43,8 +43,16 @@ impl DeviceSecrets {
 
     /// What the account log publishes of this device. X25519 comes first: it is faster, and as good.
     pub fn card(&self) -> DeviceCard {
-        let direct = [Suite::X25519, Suite::P256].map(|suite| self.direct_key(suite)).to_vec();
-        DeviceCard { key: self.key(), modes: vec![Mode::Direct], direct }
+        self.card_for(Mode::Direct)
+    }
+
+    /// What the account log publishes of a device that is written to in this mode.
+    pub fn card_for(&self, mode: Mode) -> DeviceCard {
+        let direct = match mode {
+            Mode::Direct => [Suite::X25519, Suite::P256].map(|suite| self.direct_key(suite)).to_vec(),
+            Mode::Mls => Vec::new(),
+        };
+        DeviceCard { key: self.key(), modes: vec![mode], direct }
     }
 
     /// The public Ed25519 key.

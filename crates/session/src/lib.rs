@@ -1,5 +1,5 @@
-//! Secret halves: a device's private keys, and direct mode, which seals bytes from one device to another. The relay
-//! links nothing of this crate.
+//! Secret halves: a device's private keys; conversations on MLS, which are the default; and direct mode, which seals bytes
+//! from one device to another. The relay links nothing of this crate.
 //!
 //! Nothing secret prints: secret types have a hand-written `Debug`, no `Display`, and one way out, into the record that
 //! a client's store seals.
@@ -9,6 +9,7 @@ mod device;
 pub mod direct;
 #[cfg(test)]
 mod foreign_vectors;
+pub mod mls;
 mod primitives;
 mod window;
 

@@ -48,6 +48,10 @@ labels! {
     ROSTER = "roster";
     /// The relay's signature on a head.
     HEAD = "head";
+    /// Conversations: the key that commits of an epoch are sealed under (C3).
+    COMMIT_KEY = "commit-key";
+    /// Conversations: associated data of a sealed commit.
+    COMMIT_SEAL = "commit-seal";
 }
 
 impl Label {

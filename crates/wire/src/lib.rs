@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod content;
+pub mod conversation;
 pub mod direct;
 pub mod entry;
 mod error;
