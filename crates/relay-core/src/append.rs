@@ -128,7 +128,7 @@ impl Connection {
 
 impl Appends {
     pub(crate) fn at_most(per_minute: u32) -> Appends {
-        let gate = (per_minute > 0).then(|| Gate::new(Rate::with_burst(per_minute, APPENDS_BURST)));
+        let gate = (per_minute > 0).then(|| Gate::new(Rate::with_burst(per_minute, APPENDS_BURST.min(per_minute))));
         Appends { in_flight: 0, gate, checking: BTreeMap::new(), known: BTreeMap::new(), commits: BTreeMap::new() }
     }
 
