@@ -220,6 +220,7 @@ pub(crate) fn explain(refusal: Refusal) -> (Code, &'static str) {
         Refusal::RosterMoved => (Code::RosterMoved, "the roster changed meanwhile"),
         Refusal::ConversationExists => (Code::ConversationExists, "the conversation was created before"),
         Refusal::BlobMismatch { .. } => (Code::BlobRefused, "the piece does not fit the blob"),
+        Refusal::TooManyKeyPackages => (Code::TooLarge, "a device has at most 100 one-time key packages"),
         Refusal::Stale { .. } | Refusal::VersionMoved { .. } | Refusal::InboxExists => {
             (Code::StoreFailed, "the relay's store answered something else")
         }
