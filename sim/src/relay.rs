@@ -225,4 +225,8 @@ impl Store for FlakyStore {
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError> {
         self.inner.blob(hash, offset, most)
     }
+
+    fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError> {
+        self.inner.key_packages(device)
+    }
 }

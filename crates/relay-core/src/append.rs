@@ -128,7 +128,7 @@ impl Connection {
 
 impl Appends {
     pub(crate) fn at_most(per_minute: u32) -> Appends {
-        let gate = (per_minute > 0).then(|| Gate::new(Rate::with_burst(per_minute, APPENDS_BURST)));
+        let gate = (per_minute > 0).then(|| Gate::new(Rate::with_burst(per_minute, APPENDS_BURST.min(per_minute))));
         Appends { in_flight: 0, gate, checking: BTreeMap::new(), known: BTreeMap::new(), commits: BTreeMap::new() }
     }
 
@@ -220,6 +220,7 @@ pub(crate) fn explain(refusal: Refusal) -> (Code, &'static str) {
         Refusal::RosterMoved => (Code::RosterMoved, "the roster changed meanwhile"),
         Refusal::ConversationExists => (Code::ConversationExists, "the conversation was created before"),
         Refusal::BlobMismatch { .. } => (Code::BlobRefused, "the piece does not fit the blob"),
+        Refusal::TooManyKeyPackages => (Code::TooLarge, "a device has at most 100 one-time key packages"),
         Refusal::Stale { .. } | Refusal::VersionMoved { .. } | Refusal::InboxExists => {
             (Code::StoreFailed, "the relay's store answered something else")
         }

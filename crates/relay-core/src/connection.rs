@@ -20,6 +20,7 @@ use crate::append::{Appends, Checking};
 use crate::blob::Blobs;
 use crate::decision::{Answer, CloseCode, Decision, Input, Question, StoreFailed, Token};
 use crate::delivery::Readers;
+use crate::key_packages::{Claiming, Offering};
 use crate::log_in::LoggingIn;
 use crate::look_up::LookingUp;
 use crate::presence::{Presence, SettingPresence};
@@ -47,6 +48,7 @@ pub struct Connection {
     pub(crate) state: State,
     pub(crate) lookups: Rate,
     pub(crate) publishes: Rate,
+    pub(crate) claims: Rate,
     pub(crate) appends: Appends,
     pub(crate) readers: Readers,
     pub(crate) presence: Presence,
@@ -95,14 +97,28 @@ pub(crate) enum Waiting {
     Publish(Publishing),
     LookUp(LookingUp),
     InboxCheck(Checking),
-    Append { envelope: EnvelopeId },
+    Append {
+        envelope: EnvelopeId,
+    },
     Page(LogId),
     Ack(LogId),
     Cursor(LogId),
-    Attach { request: RequestId, conversation: ConversationId },
-    Head { request: RequestId, conversation: ConversationId },
-    Create { request: RequestId },
+    Attach {
+        request: RequestId,
+        conversation: ConversationId,
+    },
+    Head {
+        request: RequestId,
+        conversation: ConversationId,
+    },
+    Create {
+        request: RequestId,
+    },
     Blob(Blobs),
+    Offer(Offering),
+    /// Nothing: the key packages of an account that retires go, and its entry is what is answered.
+    Retire,
+    Claim(Claiming),
     Presence(SettingPresence),
     Confirm(Proven),
 }
@@ -116,6 +132,7 @@ impl Waiting {
                 | Waiting::Page(_)
                 | Waiting::Ack(_)
                 | Waiting::Cursor(_)
+                | Waiting::Retire
                 | Waiting::Confirm(_)
         )
     }
@@ -141,6 +158,7 @@ impl Connection {
             state: State::Fresh,
             lookups: Rate::per_minute(limits::LOOKUPS_PER_MINUTE),
             publishes: Rate::per_minute(crate::publish::PUBLISHES_PER_MINUTE),
+            claims: Rate::with_burst(limits::CLAIMS_PER_MINUTE, limits::CLAIMS_BURST),
             appends: Appends::at_most(relay.policy().appends_per_minute),
             readers: Readers::default(),
             presence: Presence::default(),
@@ -260,6 +278,10 @@ impl Connection {
                 self.put_blob(request, hash, size, offset, bytes)
             }
             ToRelay::GetBlob { request, hash, offset } => self.get_blob(request, hash, offset),
+            ToRelay::PublishKeyPackages { request, replace, one_time, last_resort } => {
+                self.publish_key_packages(session, request, replace, one_time, last_resort);
+            }
+            ToRelay::ClaimKeyPackages { request, account } => self.claim_key_packages(request, account),
             ToRelay::LogIn { .. } => self.refuse(Code::WrongOrder, "this connection is logged in"),
         }
     }
@@ -276,7 +298,10 @@ impl Connection {
             Waiting::Ack(log) => self.ack_stored(log),
             Waiting::Create { request } => self.create_stored(request, outcome),
             Waiting::Blob(stage) => self.blob_stored(stage, outcome),
+            Waiting::Offer(stage) => self.offer_stored(stage, outcome),
+            Waiting::Claim(stage) => self.claim_stored(stage, outcome),
             Waiting::Presence(stage) => self.presence_stored(stage, outcome),
+            Waiting::Retire => {}
             // Another log-in of the device was quicker: its record stands.
             Waiting::Confirm(_) => {}
             waiting => self.store_failed(&waiting),
@@ -301,6 +326,8 @@ impl Connection {
                 self.head_loaded(request, conversation, head)
             }
             (Waiting::Blob(stage), Answer::Blob(part)) => self.blob_loaded(stage, part),
+            (Waiting::Offer(stage), Answer::Records(records)) => self.offer_loaded(stage, &records),
+            (Waiting::Claim(stage), Answer::Records(records)) => self.claim_loaded(stage, &records),
             (Waiting::Presence(stage), Answer::Records(records)) => self.presence_loaded(stage, &records),
             (Waiting::Confirm(proven), Answer::Records(records)) => self.confirm_loaded(proven, &records),
             (waiting, _) => self.store_failed(&waiting),
@@ -438,7 +465,9 @@ fn request_of(frame: &ToRelay) -> Option<RequestId> {
         | ToRelay::CreateConversation { request, .. }
         | ToRelay::GetHead { request, .. }
         | ToRelay::PutBlob { request, .. }
-        | ToRelay::GetBlob { request, .. } => Some(*request),
+        | ToRelay::GetBlob { request, .. }
+        | ToRelay::PublishKeyPackages { request, .. }
+        | ToRelay::ClaimKeyPackages { request, .. } => Some(*request),
         ToRelay::LogIn { .. }
         | ToRelay::Append { .. }
         | ToRelay::Ack { .. }

@@ -162,6 +162,8 @@ pub enum Question {
         /// How many bytes at the most.
         most: usize,
     },
+    /// How many one-time key packages are held for a device.
+    KeyPackages(DeviceId),
 }
 
 /// What the store answered.
@@ -177,6 +179,8 @@ pub enum Answer {
     Head(Option<Head>),
     /// To [`Question::Blob`].
     Blob(Option<BlobPart>),
+    /// To [`Question::KeyPackages`].
+    KeyPackages(u32),
 }
 
 impl Question {
@@ -195,6 +199,7 @@ impl Question {
             Question::Cursor { log, reader } => Answer::Cursor(store.cursor(*log, *reader)?),
             Question::Head(log) => Answer::Head(store.head(*log)?),
             Question::Blob { hash, offset, most } => Answer::Blob(store.blob(*hash, *offset, *most)?),
+            Question::KeyPackages(device) => Answer::KeyPackages(store.key_packages(*device)?),
         })
     }
 }
@@ -270,5 +275,6 @@ fn frame_name(frame: &FromRelay) -> &'static str {
         FromRelay::Presence { .. } => "Send(Presence)",
         FromRelay::Head { .. } => "Send(Head)",
         FromRelay::Blob { .. } => "Send(Blob)",
+        FromRelay::KeyPackages { .. } => "Send(KeyPackages)",
     }
 }

@@ -24,6 +24,7 @@ mod conversation;
 mod decision;
 mod delivery;
 mod invite;
+mod key_packages;
 mod log_in;
 mod look_up;
 mod presence;

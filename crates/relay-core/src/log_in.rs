@@ -38,14 +38,18 @@ enum Stage {
     Account { account: AccountId, record: Option<Stored<LogIn>> },
     /// What it has read.
     Cursor { answer: Answered, record: Option<Stored<LogIn>> },
+    /// What others may still claim of it.
+    KeyPackages { answer: Answered, record: Option<Stored<LogIn>> },
     /// The new incarnations.
-    Swap { answer: Answered, read_upto: Position },
+    Swap { answer: Answered },
 }
 
 /// What `LoggedIn` will say.
 struct Answered {
     session: Session,
     account: Account,
+    read_upto: Position,
+    key_packages: u32,
 }
 
 impl Connection {
@@ -100,7 +104,13 @@ impl Connection {
                 self.account_found(proven, lost, account, record, &found);
             }
             (Stage::Cursor { answer, record }, Answer::Cursor(cursor)) => {
-                self.judge_incarnation(lost, answer, record, cursor.unwrap_or(Position::START));
+                let answer = Answered { read_upto: cursor.unwrap_or(Position::START), ..answer };
+                let question = Question::KeyPackages(proven.device);
+                let stage = Stage::KeyPackages { answer, record };
+                self.load(question, Waiting::LogIn(LoggingIn { proven, lost, stage }));
+            }
+            (Stage::KeyPackages { answer, record }, Answer::KeyPackages(key_packages)) => {
+                self.judge_incarnation(lost, Answered { key_packages, ..answer }, record);
             }
             _ => self.damaged(),
         }
@@ -141,27 +151,22 @@ impl Connection {
         };
         let Some(inbox) = value.inbox_of(proven.device) else { return self.damaged() };
         let session = Session { proven, account, inbox, restored: false, confirmed: false };
-        let stage = Stage::Cursor { answer: Answered { session, account: value }, record };
+        let answer = Answered { session, account: value, read_upto: Position::START, key_packages: 0 };
+        let stage = Stage::Cursor { answer, record };
         let question = Question::Cursor { log: LogId::Inbox(inbox), reader: inbox };
         self.load(question, Waiting::LogIn(LoggingIn { proven, lost, stage }));
     }
 
-    fn judge_incarnation(
-        &mut self,
-        lost: u32,
-        mut answer: Answered,
-        record: Option<Stored<LogIn>>,
-        read_upto: Position,
-    ) {
+    fn judge_incarnation(&mut self, lost: u32, mut answer: Answered, record: Option<Stored<LogIn>>) {
         let proven = answer.session.proven;
         let (instance, version) = (self.relay.instance(), record.as_ref().map(|record| record.version));
         if record.is_some_and(|record| !record.value.takes(instance, proven.incarnation)) {
             answer.session.restored = true;
-            return self.logged_in(&answer, read_upto);
+            return self.logged_in(&answer);
         }
         let swap = records::put(records::hint(proven.device), version, &self.taken(proven));
         let operation = Operation::Swap { records: vec![swap], inboxes: Vec::new() };
-        self.store(operation, Waiting::LogIn(LoggingIn { proven, lost, stage: Stage::Swap { answer, read_upto } }));
+        self.store(operation, Waiting::LogIn(LoggingIn { proven, lost, stage: Stage::Swap { answer } }));
     }
 
     /// The first frame behind a log-in shows that the client has committed what was pending.
@@ -194,7 +199,7 @@ impl Connection {
     pub(crate) fn log_in_stored(&mut self, logging_in: LoggingIn, outcome: Outcome) {
         let LoggingIn { proven, lost, stage } = logging_in;
         match (stage, outcome) {
-            (Stage::Swap { answer, read_upto }, Outcome::Swapped) => self.logged_in(&answer, read_upto),
+            (Stage::Swap { answer }, Outcome::Swapped) => self.logged_in(&answer),
             (_, Outcome::Refused(Refusal::VersionMoved { .. })) if lost < SWAPS_MAX => {
                 self.ask_for_owner(LoggingIn { proven, lost: lost + 1, stage: Stage::Owner });
             }
@@ -202,8 +207,8 @@ impl Connection {
         }
     }
 
-    fn logged_in(&mut self, answer: &Answered, read_upto: Position) {
-        let Answered { session, account } = answer;
+    fn logged_in(&mut self, answer: &Answered) {
+        let &Answered { ref session, ref account, read_upto, key_packages } = answer;
         let (account_entries, account_head) = account.head();
         self.state = State::Registered(*session);
         self.decide(Decision::LoggedIn(session.proven.device));
@@ -215,6 +220,7 @@ impl Connection {
             read_upto,
             account_entries,
             account_head,
+            key_packages,
         }));
         if account.presence.is_some() {
             self.decide(Decision::Online(account.presence));

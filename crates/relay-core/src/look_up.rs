@@ -72,7 +72,7 @@ impl Connection {
         self.load(question, Waiting::LookUp(LookingUp { request, stage: Stage::Account(name) }));
     }
 
-    fn not_found(&mut self, request: RequestId) {
+    pub(crate) fn not_found(&mut self, request: RequestId) {
         self.refuse_request(Code::NotFound, request, "nobody here by that name");
     }
 }

@@ -22,12 +22,16 @@ pub(crate) struct Publishing {
     lost: u32,
     /// Whether the swap that is under way ends the RESTORED standing (N3).
     rotates: bool,
+    /// Whether the account ends with it.
+    retires: bool,
 }
 
 impl Connection {
     pub(crate) fn publish(&mut self, session: Session, request: RequestId, entry: Vec<u8>) {
         match self.publishes.take(self.now) {
-            Ok(()) => self.ask_for_account(Publishing { request, session, entry, lost: 0, rotates: false }),
+            Ok(()) => {
+                self.ask_for_account(Publishing { request, session, entry, lost: 0, rotates: false, retires: false })
+            }
             Err(wait) => self.fail(Code::RateLimited, request, None, wait, "too many entries in a minute"),
         }
     }
@@ -64,6 +68,7 @@ impl Connection {
             match appended(&account.value, &publishing) {
                 Ok(value) => {
                     publishing.rotates = is_restored && !value.retired.0;
+                    publishing.retires = value.retired.0;
                     swaps = account_swaps(&publishing.session, &value, &account, &inbox);
                 }
                 Err((code, text)) => return self.refuse_request(code, publishing.request, &text),
@@ -73,6 +78,12 @@ impl Connection {
             let proven = publishing.session.proven;
             let version = log_in.map(|record| record.version);
             swaps.push(records::put(records::hint(proven.device), version, &self.taken(proven)));
+        }
+        if publishing.retires {
+            // Before the entry: should that lose to another, a device without key packages publishes new ones.
+            let device = publishing.session.proven.device;
+            let none = Operation::PutKeyPackages { device, replace: true, one_time: Vec::new(), last_resort: None };
+            self.store(none, Waiting::Retire);
         }
         self.store(Operation::Swap { records: swaps, inboxes: Vec::new() }, Waiting::Publish(publishing));
     }

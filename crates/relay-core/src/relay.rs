@@ -29,24 +29,32 @@ impl Registration {
     }
 }
 
-/// What a relay offers beyond inboxes and presence. Nothing, by default: conversations come with MLS, which has no user
-/// yet, and neither their logs nor blobs have a budget of bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// What a relay offers beyond inboxes and presence: what conversations on MLS need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Features {
     /// `conversation-log`: `CreateConversation`, `Attach`, `GetHead`, and appends to conversation logs.
     pub conversation_logs: bool,
     /// `blob`: `PutBlob` and `GetBlob`.
     pub blobs: bool,
+    /// `key-packages`: `PublishKeyPackages` and `ClaimKeyPackages`.
+    pub key_packages: bool,
 }
 
 impl Features {
     /// Everything.
-    pub const ALL: Features = Features { conversation_logs: true, blobs: true };
+    pub const ALL: Features = Features { conversation_logs: true, blobs: true, key_packages: true };
+    /// Inboxes and presence alone: for a relay of direct mode.
+    pub const NONE: Features = Features { conversation_logs: false, blobs: false, key_packages: false };
 
     /// As `Hello` lists them.
     fn names(self) -> Vec<String> {
-        let offered =
-            [("inbox", true), ("presence", true), ("conversation-log", self.conversation_logs), ("blob", self.blobs)];
+        let offered = [
+            ("inbox", true),
+            ("presence", true),
+            ("conversation-log", self.conversation_logs),
+            ("blob", self.blobs),
+            ("key-packages", self.key_packages),
+        ];
         offered.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| (*name).to_owned()).collect()
     }
 
@@ -57,6 +65,7 @@ impl Features {
                 self.conversation_logs
             }
             ToRelay::PutBlob { .. } | ToRelay::GetBlob { .. } => self.blobs,
+            ToRelay::PublishKeyPackages { .. } | ToRelay::ClaimKeyPackages { .. } => self.key_packages,
             ToRelay::LogIn { .. }
             | ToRelay::Append { .. }
             | ToRelay::Ack { .. }
@@ -74,7 +83,7 @@ impl Features {
 pub struct Policy {
     /// Who may make an account.
     pub registration: Registration,
-    /// What is offered beyond inboxes and presence.
+    /// What is offered beyond inboxes and presence: everything, by default.
     pub features: Features,
     /// Appends of one connection in a minute, [`APPENDS_PER_MINUTE`](limits::APPENDS_PER_MINUTE) by default; 0: no
     /// limit, which is for tests and benches.
@@ -83,7 +92,7 @@ pub struct Policy {
 
 impl From<Registration> for Policy {
     fn from(registration: Registration) -> Policy {
-        Policy { registration, features: Features::default(), appends_per_minute: limits::APPENDS_PER_MINUTE }
+        Policy { registration, features: Features::ALL, appends_per_minute: limits::APPENDS_PER_MINUTE }
     }
 }
 

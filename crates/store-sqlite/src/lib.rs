@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! LOCK           held by the process that uses the directory
-//! mail.db        one append log for the entries of all logs; readers, outbox
+//! mail.db        one append log for the entries of all logs; readers, outbox, key packages
 //! directory.db   records and inboxes
 //! blobs/ab/cd/   blobs, each a file named by its hash; blobs/parts/ those that are not whole yet
 //! ```
@@ -28,11 +28,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sealwire_store::logs::{Beside, Limits, Logs};
+use sealwire_store::logs::{Beside, Digest, Limits, Logs};
 use sealwire_store::{
     BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
 };
-use sealwire_wire::{BlobHash, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use crate::blobs::Blobs;
 
@@ -171,6 +171,11 @@ impl Store for SqliteStore {
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError> {
         self.index()?.blobs.part(hash, offset, most)
     }
+
+    fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError> {
+        let _index = self.index()?;
+        self.with_reader(|reader| rows::count_key_packages(reader, device))
+    }
 }
 
 impl Index {
@@ -234,7 +239,7 @@ impl Index {
     }
 }
 
-/// Records and blobs, for the index. Sees what the open transaction has written.
+/// Records, blobs and key packages, for the index. Sees what the open transaction has written.
 struct Aside<'a> {
     connection: &'a Connection,
     blobs: &'a mut Blobs,
@@ -250,6 +255,18 @@ impl Beside for Aside<'_> {
 
     fn put_blob(&mut self, hash: BlobHash, size: u64, offset: u64, bytes: &[u8]) -> Result<Outcome, StoreError> {
         self.blobs.put(hash, size, offset, bytes)
+    }
+
+    fn key_packages(&self, device: DeviceId) -> Result<Vec<u64>, StoreError> {
+        rows::key_packages(self.connection, device)
+    }
+
+    fn key_package(&self, device: DeviceId, number: u64) -> Result<Vec<u8>, StoreError> {
+        rows::key_package(self.connection, device, number)
+    }
+
+    fn claimed_key_packages(&self, device: DeviceId) -> Result<Vec<(u64, Digest)>, StoreError> {
+        rows::claimed_key_packages(self.connection, device)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
-use sealwire_store::logs::{Dropped, EntryRow, Limits, LogRow, Logs, ReaderRow, Row, Write};
+use sealwire_store::logs::{Digest, Dropped, EntryRow, Limits, LogRow, Logs, ReaderRow, Row, Write};
 use sealwire_store::{Record, RecordKey, RecordKind, StoreError, Welcome};
 use sealwire_wire::entry::{Entry, EntryKind};
-use sealwire_wire::{Chain, EnvelopeId, InboxAddress, InstanceId, LogId, Position, RosterHash, Time};
+use sealwire_wire::{Chain, DeviceId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, RosterHash, Time};
 
 use crate::failed;
 
@@ -141,7 +141,53 @@ pub(crate) fn write(connection: &Connection, write: &Write) -> Result<(), StoreE
         Write::CountVersions { newest } => {
             run("INSERT OR REPLACE INTO directory.versions (only, newest) VALUES (0, ?1)", params![*newest as i64])
         }
+        Write::PutKeyPackage { device, number, bytes } => run(
+            "INSERT OR REPLACE INTO key_packages (device, number, bytes) VALUES (?1, ?2, ?3)",
+            params![device.0, *number as i64, bytes],
+        ),
+        Write::RemoveKeyPackage { device, number } => {
+            run("DELETE FROM key_packages WHERE device = ?1 AND number = ?2", params![device.0, *number as i64])
+        }
+        Write::PutClaimed { device, number, digest } => run(
+            "INSERT INTO claimed_key_packages (device, number, digest) VALUES (?1, ?2, ?3)",
+            params![device.0, *number as i64, digest],
+        ),
+        Write::RemoveClaimed { device, number } => {
+            run("DELETE FROM claimed_key_packages WHERE device = ?1 AND number = ?2", params![device.0, *number as i64])
+        }
     }
+}
+
+/// The numbers of a device's key packages, in order.
+pub(crate) fn key_packages(connection: &Connection, device: DeviceId) -> Result<Vec<u64>, StoreError> {
+    let sql = "SELECT number FROM key_packages WHERE device = ?1 ORDER BY number";
+    let mut find = connection.prepare_cached(sql).map_err(failed)?;
+    find.query_map([device.0], |row| number(row, 0)).and_then(Iterator::collect).map_err(failed)
+}
+
+/// How many of them are one-time ones.
+pub(crate) fn count_key_packages(connection: &Connection, device: DeviceId) -> Result<u32, StoreError> {
+    let sql = "SELECT count(*) FROM key_packages WHERE device = ?1 AND number > 0";
+    let mut count = connection.prepare_cached(sql).map_err(failed)?;
+    count.query_row([device.0], |row| row.get(0)).map_err(failed)
+}
+
+/// One of them.
+pub(crate) fn key_package(connection: &Connection, device: DeviceId, number: u64) -> Result<Vec<u8>, StoreError> {
+    let sql = "SELECT bytes FROM key_packages WHERE device = ?1 AND number = ?2";
+    let mut find = connection.prepare_cached(sql).map_err(failed)?;
+    find.query_row(params![device.0, number as i64], |row| row.get(0)).map_err(failed)
+}
+
+/// The digests of those that were handed out, with their numbers, in order.
+pub(crate) fn claimed_key_packages(
+    connection: &Connection,
+    device: DeviceId,
+) -> Result<Vec<(u64, Digest)>, StoreError> {
+    let sql = "SELECT number, digest FROM claimed_key_packages WHERE device = ?1 ORDER BY number";
+    let mut find = connection.prepare_cached(sql).map_err(failed)?;
+    let read = |row: &rusqlite::Row<'_>| Ok((number(row, 0)?, row.get::<_, Bytes<16>>(1)?.0));
+    find.query_map([device.0], read).and_then(Iterator::collect).map_err(failed)
 }
 
 /// The index, from all rows but the entries' bytes.

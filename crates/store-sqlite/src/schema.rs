@@ -11,7 +11,7 @@ use crate::failed;
 use crate::files::{private_file, sync_directory};
 
 /// The layout of both files, in their `user_version`.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 const MAIL: &str = "mail.db";
 const DIRECTORY: &str = "directory.db";
@@ -37,6 +37,18 @@ CREATE TABLE main.outbox (number INTEGER PRIMARY KEY, inbox BLOB NOT NULL, entry
 CREATE TABLE main.redo (step INTEGER PRIMARY KEY, kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER, value BLOB);
 ";
 
+/// They come and go like mail, and lie where the commit point is: a claim is one write to one file, and a backup of the
+/// directory alone brings none back that was handed out. Numbers are in the index of the primary key, so that counting
+/// does not touch the packages.
+const KEY_PACKAGE_TABLES: &str = "
+CREATE TABLE main.key_packages (
+    device BLOB NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (device, number)
+);
+CREATE TABLE main.claimed_key_packages (
+    device BLOB NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (device, number)
+) WITHOUT ROWID;
+";
+
 const DIRECTORY_TABLES: &str = "
 CREATE TABLE directory.records (
     kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key)
@@ -48,10 +60,19 @@ CREATE TABLE directory.versions (only INTEGER PRIMARY KEY CHECK (only = 0), newe
 /// What makes a file of version 1 one of version 2. A new column costs nothing, however large the file is.
 const MAIL_FROM_1: &str = "ALTER TABLE main.entries ADD COLUMN writer BLOB;";
 
-/// A database of a connection, what makes it, and what makes it of version 1.
-type Tables = (&'static str, &'static str, &'static str);
+/// A database of a connection: what makes it as version 2 had it, and what makes it so of version 1, and of version 2
+/// what it is now.
+struct Tables {
+    database: &'static str,
+    new: &'static str,
+    from_1: &'static str,
+    from_2: &'static str,
+}
 
-const TABLES: [Tables; 2] = [("main", MAIL_TABLES, MAIL_FROM_1), ("directory", DIRECTORY_TABLES, "")];
+const TABLES: [Tables; 2] = [
+    Tables { database: "main", new: MAIL_TABLES, from_1: MAIL_FROM_1, from_2: KEY_PACKAGE_TABLES },
+    Tables { database: "directory", new: DIRECTORY_TABLES, from_1: "", from_2: "" },
+];
 
 /// Opens the files for writing, and makes them where there are none.
 pub(crate) fn open(directory: &Path) -> Result<Connection, StoreError> {
@@ -64,7 +85,7 @@ pub(crate) fn open(directory: &Path) -> Result<Connection, StoreError> {
     sync_directory(directory)?;
     let connection = connect(directory)?;
     for tables in &TABLES {
-        let database = tables.0;
+        let database = tables.database;
         make_tables(&connection, tables)?;
         let mode: String = connection
             .query_row(&format!("PRAGMA {database}.journal_mode = WAL"), [], |row| row.get(0))
@@ -105,12 +126,14 @@ fn check_untouched(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Makes the tables, or makes them of an older version, in one transaction.
-fn make_tables(connection: &Connection, (database, tables, from_1): &Tables) -> Result<(), StoreError> {
+fn make_tables(connection: &Connection, tables: &Tables) -> Result<(), StoreError> {
+    let Tables { database, new, from_1, from_2 } = tables;
     let version: u32 =
         connection.query_row(&format!("PRAGMA {database}.user_version"), [], |row| row.get(0)).map_err(failed)?;
     let sql = match version {
-        0 => tables,
-        1 => from_1,
+        0 => [*new, from_2].concat(),
+        1 => [*from_1, from_2].concat(),
+        2 => (*from_2).to_owned(),
         VERSION => return Ok(()),
         found => return Err(StoreError::Newer { found, known: VERSION }),
     };

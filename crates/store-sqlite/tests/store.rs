@@ -11,7 +11,7 @@ use sealwire_store::{
 };
 use sealwire_store_sqlite::SqliteStore;
 use sealwire_wire::entry::Entry;
-use sealwire_wire::{EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{DeviceId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 use tempfile::TempDir;
 
 struct SqliteBed {
@@ -94,11 +94,11 @@ fn a_newer_store_is_refused_untouched() {
         drop(with_inbox(directory.path()));
         let file = directory.path().join(newer);
         let connection = rusqlite::Connection::open(&file).unwrap();
-        connection.execute_batch("PRAGMA user_version = 3").unwrap();
+        connection.execute_batch("PRAGMA user_version = 4").unwrap();
         drop(connection);
         let before = contents(directory.path());
         let refused = open(directory.path(), Limits::default());
-        assert!(matches!(refused, Err(StoreError::Newer { found: 3, known: 2 })), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Newer { found: 4, known: 3 })), "{refused:?}");
         assert_eq!(contents(directory.path()), before);
     }
 }
@@ -132,12 +132,79 @@ fn files_of_version_1_go_on() {
         drop(store);
         for file in ["mail.db", "directory.db"] {
             let header = fs::read(directory.path().join(file)).unwrap();
-            assert_eq!(header[60..64], [0, 0, 0, 2], "{file}");
+            assert_eq!(header[60..64], [0, 0, 0, 3], "{file}");
         }
         let store = open(directory.path(), limits).unwrap();
         store.commit(Time(9), &[by(8, 10)]).unwrap();
         assert_eq!(positions(&store), [4, 5, 7, 8, 9, 10], "the writer of 6, 7 and 8 has most");
     }
+}
+
+/// Files of version 2, which had no key packages: what is in them is there, and key packages come beside it. After a
+/// crash in between, too, which leaves one file of each version.
+#[test]
+fn files_of_version_2_go_on() {
+    for crashed in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = with_inbox(directory.path());
+        append(&store, 1..4);
+        drop(store);
+        for file in ["mail.db", "directory.db"] {
+            let file = rusqlite::Connection::open(directory.path().join(file)).unwrap();
+            let tables = "DROP TABLE IF EXISTS key_packages; DROP TABLE IF EXISTS claimed_key_packages;";
+            let is_done = crashed && file.path().is_some_and(|path| path.ends_with("mail.db"));
+            let version_2 = "PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE);";
+            file.execute_batch(&if is_done { String::new() } else { format!("{tables} {version_2}") }).unwrap();
+        }
+        let store = open(directory.path(), Limits::default()).unwrap();
+        assert_eq!(positions(&store), [1, 2, 3]);
+        assert_eq!(store.key_packages(DEVICE).unwrap(), 0);
+        store.commit(Time(1), &[put_key_packages(0..2), CLAIM]).unwrap();
+        assert_eq!(store.key_packages(DEVICE).unwrap(), 1);
+        drop(store);
+        for file in ["mail.db", "directory.db"] {
+            let header = fs::read(directory.path().join(file)).unwrap();
+            assert_eq!(header[60..64], [0, 0, 0, 3], "{file}");
+        }
+    }
+}
+
+/// K1: many at once, and each gets another one; then all get the same.
+#[test]
+fn no_key_package_is_handed_out_twice_to_many_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_inbox(directory.path());
+    store.commit(Time(1), &[put_key_packages(0..40)]).unwrap();
+    let mut claimed = std::thread::scope(|threads| {
+        let claim = || store.commit(Time(1), &[CLAIM]).unwrap().remove(0);
+        let claiming: Vec<_> =
+            (0..8).map(|_| threads.spawn(move || (0..6).map(|_| claim()).collect::<Vec<_>>())).collect();
+        claiming.into_iter().flat_map(|thread| thread.join().unwrap()).map(package_of).collect::<Vec<_>>()
+    });
+    claimed.sort();
+    let (one_time, last_resort) = claimed.split_at(40);
+    assert_eq!(one_time, (0..40).map(|number| (false, vec![number; 30])).collect::<Vec<_>>());
+    assert_eq!(last_resort, vec![(true, vec![0xff; 30]); 8]);
+}
+
+/// K1: what was handed out is gone from the files before anybody is told, so that no crash brings it back; it stays where
+/// the claim failed.
+#[test]
+fn a_crash_brings_no_key_package_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_inbox(directory.path());
+    store.commit(Time(1), &[put_key_packages(0..3)]).unwrap();
+    assert_eq!(package_of(store.commit(Time(1), &[CLAIM]).unwrap().remove(0)), (false, vec![0; 30]));
+    let crashed = tempfile::tempdir().unwrap();
+    copy(directory.path(), crashed.path());
+    let reopened = open(crashed.path(), Limits::default()).unwrap();
+    assert_eq!(package_of(reopened.commit(Time(1), &[CLAIM]).unwrap().remove(0)), (false, vec![1; 30]));
+    let saboteur = rusqlite::Connection::open(directory.path().join("mail.db")).unwrap();
+    let trap = "CREATE TRIGGER trap BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'no'); END";
+    saboteur.execute_batch(trap).unwrap();
+    assert!(matches!(store.commit(Time(1), &[CLAIM, appending(1)]), Err(StoreError::Failed(_))));
+    assert_eq!(store.key_packages(DEVICE).unwrap(), 2);
+    assert_eq!(package_of(store.commit(Time(1), &[CLAIM]).unwrap().remove(0)), (false, vec![1; 30]));
 }
 
 /// What is in the files while the store is open is what a crash leaves: everything that was answered.
@@ -389,6 +456,21 @@ fn appending(envelope: u64) -> Operation {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&envelope.to_be_bytes());
     Operation::Append(Append::to_inbox(INBOX, INBOX, Entry::direct(EnvelopeId(id), vec![7; 100])))
+}
+
+const DEVICE: DeviceId = DeviceId([1; 32]);
+const CLAIM: Operation = Operation::ClaimKeyPackage { device: DEVICE };
+
+/// So many, each of which tells its number, and one for the last resort.
+fn put_key_packages(numbers: std::ops::Range<u8>) -> Operation {
+    let one_time = numbers.map(|number| vec![number; 30]).collect();
+    Operation::PutKeyPackages { device: DEVICE, replace: false, one_time, last_resort: Some(vec![0xff; 30]) }
+}
+
+/// Whether it is the last-resort one, and its bytes.
+fn package_of(outcome: Outcome) -> (bool, Vec<u8>) {
+    let Outcome::KeyPackageClaimed(Some(package)) = outcome else { panic!("{outcome:?}") };
+    (package.is_last_resort, package.bytes)
 }
 
 fn put(value: &[u8]) -> RecordSwap {

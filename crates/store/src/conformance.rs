@@ -11,6 +11,7 @@
 
 mod appending;
 mod blobs;
+mod key_packages;
 pub mod random;
 mod records;
 mod retention;
@@ -22,6 +23,7 @@ use sealwire_wire::{Chain, ConversationId, EnvelopeId, InboxAddress, LogId, Posi
 
 pub use self::appending::*;
 pub use self::blobs::*;
+pub use self::key_packages::*;
 pub use self::records::*;
 pub use self::retention::*;
 pub use self::rosters::*;
@@ -86,6 +88,13 @@ macro_rules! conformance {
             blobs_come_in_pieces
             blobs_resume_after_a_restart
             a_blob_that_does_not_fit_its_hash_is_thrown_away
+            each_key_package_is_handed_out_once
+            the_last_resort_one_comes_when_no_other_is_left
+            key_packages_are_each_devices_own
+            a_publication_that_replaces_leaves_nothing
+            a_device_has_so_many_key_packages
+            a_repeated_publication_adds_nothing
+            so_many_handed_out_key_packages_are_remembered
         }
     };
     (@ $bed:ty: $($case:ident)*) => {

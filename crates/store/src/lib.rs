@@ -1,5 +1,5 @@
-//! The contract of a relay's store: ordered logs, cursors of their readers, and records under compare-and-swap.
-//! Nothing else is kept, and nothing here is secret: bodies are sealed by clients.
+//! The contract of a relay's store: ordered logs, cursors of their readers, records under compare-and-swap, blobs, and
+//! key packages that are handed out once. Nothing else is kept, and nothing here is secret: bodies are sealed by clients.
 //!
 //! A store applies [`Operation`]s in order, and answers when their effects are durable. What every store has to do is
 //! in [`mod@conformance`], which each runs as its tests; what every store thinks is in [`logs`], which each shares.
@@ -7,17 +7,18 @@
 
 pub mod blob;
 pub mod conformance;
+mod key_packages;
 pub mod logs;
 mod memory;
 mod operation;
 
 pub use memory::{MemoryStore, Snapshot};
 pub use operation::{
-    Append, BlobPart, Conversation, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, RecordKind,
-    RecordSwap, Refusal, RosterChange, Welcome,
+    Append, BlobPart, Conversation, Delivered, Head, KeyPackage, Operation, Outcome, Page, Reader, Record, RecordKey,
+    RecordKind, RecordSwap, Refusal, RosterChange, Welcome,
 };
 
-use sealwire_wire::{BlobHash, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 /// A relay's store. Calls block until done; a relay keeps one thread that commits, and reads beside it.
 pub trait Store: Send + Sync + 'static {
@@ -73,6 +74,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError>;
+
+    /// How many one-time key packages are held for a device.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError>;
 }
 
 /// The store could not do what it was asked. The relay accepts nothing more until it works again.

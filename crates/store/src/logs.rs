@@ -14,12 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sealwire_keys::chain_start;
 use sealwire_wire::entry::EntryKind;
 use sealwire_wire::limits::{CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENTRIES_MAX, REMEMBERED_MAX};
-use sealwire_wire::{InboxAddress, LogId, Position, Time};
+use sealwire_wire::{DeviceId, InboxAddress, LogId, Position, Time};
 
 use self::log::{Log, Sealed};
 pub use self::rows::{Digest, Dropped, EntryRow, LogRow, ReaderRow, Row, Write};
 use crate::{
-    Append, Conversation, Head, Operation, Outcome, Reader, Record, RecordKey, RecordSwap, Refusal, StoreError, Welcome,
+    Append, Conversation, Head, Operation, Outcome, Reader, Record, RecordKey, RecordSwap, Refusal, StoreError,
+    Welcome, key_packages,
 };
 
 /// How much a log keeps before messages go (L9). A relay takes the default; tests take small ones.
@@ -46,8 +47,8 @@ impl Default for Limits {
     }
 }
 
-/// What the index leaves to the store: records and blobs, which are large and rarely asked for. It sees all writes of
-/// the operations before, those of the same group too.
+/// What the index leaves to the store: records, blobs and key packages, which are large and rarely asked for. It sees all
+/// writes of the operations before, those of the same group too.
 pub trait Beside {
     /// The version of a record; `None` where there is no such record.
     ///
@@ -67,6 +68,24 @@ pub trait Beside {
         offset: u64,
         bytes: &[u8],
     ) -> Result<Outcome, StoreError>;
+
+    /// The numbers of a device's key packages, in order; 0 is the last-resort one's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn key_packages(&self, device: DeviceId) -> Result<Vec<u64>, StoreError>;
+
+    /// One of them, which is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn key_package(&self, device: DeviceId, number: u64) -> Result<Vec<u8>, StoreError>;
+
+    /// The digests of those that were handed out and are remembered, with their numbers, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn claimed_key_packages(&self, device: DeviceId) -> Result<Vec<(u64, Digest)>, StoreError>;
 }
 
 /// The index of all logs.
@@ -141,6 +160,10 @@ impl Logs {
             Operation::FillInboxes { most } => Ok(self.fill_inboxes(now, *most, writes)),
             Operation::Swap { records, inboxes } => self.swap(records, inboxes, beside, writes)?,
             Operation::PutBlob { hash, size, offset, bytes } => Ok(beside.put_blob(*hash, *size, *offset, bytes)?),
+            Operation::PutKeyPackages { device, replace, one_time, last_resort } => {
+                key_packages::put(*device, *replace, one_time, last_resort.as_ref(), beside, writes)?
+            }
+            Operation::ClaimKeyPackage { device } => Ok(key_packages::claim(*device, beside, writes)?),
             Operation::Sweep { most } => Ok(self.sweep(now, *most, writes)),
         };
         Ok(outcome.unwrap_or_else(Outcome::Refused))

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sealwire_keys::blob_hash;
-use sealwire_wire::{BlobHash, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use crate::blob::{Held, Verdict, judge, mismatch};
-use crate::logs::{Beside, Limits, Logs, Write};
+use crate::logs::{Beside, Digest, Limits, Logs, Write};
 use crate::{BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError};
 
 /// A store in memory. What was committed stays as long as the value; [`snapshot`](MemoryStore::snapshot) and
@@ -38,6 +38,14 @@ struct State {
 struct Aside {
     records: BTreeMap<RecordKey, Record>,
     blobs: BTreeMap<BlobHash, Blob>,
+    key_packages: BTreeMap<DeviceId, KeyPackages>,
+}
+
+/// Of a device, by number.
+#[derive(Clone, Debug, Default)]
+struct KeyPackages {
+    held: BTreeMap<u64, Arc<[u8]>>,
+    claimed: BTreeMap<u64, Digest>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +122,11 @@ impl Store for MemoryStore {
         let state = self.state();
         Ok(state.aside.blobs.get(&hash).map(|blob| blob.part(offset, most)))
     }
+
+    fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError> {
+        let numbers = self.state().aside.key_packages(device)?;
+        Ok(numbers.iter().filter(|number| **number != 0).count() as u32)
+    }
 }
 
 impl State {
@@ -140,6 +153,18 @@ impl State {
             }
             Write::RemoveRecord { key } => {
                 self.aside.records.remove(&key);
+            }
+            Write::PutKeyPackage { device, number, bytes } => {
+                self.aside.key_packages.entry(device).or_default().held.insert(number, bytes.into());
+            }
+            Write::RemoveKeyPackage { device, number } => {
+                self.aside.key_packages.entry(device).or_default().held.remove(&number);
+            }
+            Write::PutClaimed { device, number, digest } => {
+                self.aside.key_packages.entry(device).or_default().claimed.insert(number, digest);
+            }
+            Write::RemoveClaimed { device, number } => {
+                self.aside.key_packages.entry(device).or_default().claimed.remove(&number);
             }
             Write::PutLog(_)
             | Write::PutReader { .. }
@@ -173,6 +198,20 @@ impl Beside for Aside {
             return Ok(mismatch(0));
         }
         Ok(Outcome::Stored { held, size })
+    }
+
+    fn key_packages(&self, device: DeviceId) -> Result<Vec<u64>, StoreError> {
+        Ok(self.key_packages.get(&device).map_or(Vec::new(), |all| all.held.keys().copied().collect()))
+    }
+
+    fn key_package(&self, device: DeviceId, number: u64) -> Result<Vec<u8>, StoreError> {
+        let found = self.key_packages.get(&device).and_then(|all| all.held.get(&number));
+        found.map(|bytes| bytes.to_vec()).ok_or_else(|| StoreError::Damaged("a key package is not there".into()))
+    }
+
+    fn claimed_key_packages(&self, device: DeviceId) -> Result<Vec<(u64, Digest)>, StoreError> {
+        let claimed = self.key_packages.get(&device).map(|all| all.claimed.iter());
+        Ok(claimed.into_iter().flatten().map(|(number, digest)| (*number, *digest)).collect())
     }
 }
 

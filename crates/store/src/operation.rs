@@ -1,7 +1,9 @@
 //! What a store is asked, and what it answers.
 
 use sealwire_wire::entry::Entry;
-use sealwire_wire::{BlobHash, Chain, ConversationId, EnvelopeId, InboxAddress, LogId, Position, RosterHash, Time};
+use sealwire_wire::{
+    BlobHash, Chain, ConversationId, DeviceId, EnvelopeId, InboxAddress, LogId, Position, RosterHash, Time,
+};
 
 /// One change. Applied wholly or not at all.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +43,24 @@ pub enum Operation {
         offset: u64,
         /// The piece.
         bytes: Vec<u8>,
+    },
+    /// Puts key packages of a device where [`ClaimKeyPackage`](Operation::ClaimKeyPackage) finds them (K1), wholly or,
+    /// where there would be too many, not at all. One that is held, or was handed out lately, is not put again: a device
+    /// that did not hear the answer repeats.
+    PutKeyPackages {
+        /// Whose.
+        device: DeviceId,
+        /// Whether those before go, the last-resort one too.
+        replace: bool,
+        /// To be handed out once each, in this order.
+        one_time: Vec<Vec<u8>>,
+        /// To be handed out when no other is left, replacing the one before; `None`: that one stays.
+        last_resort: Option<Vec<u8>>,
+    },
+    /// Hands out a key package of a device: a one-time one never again, to nobody, whatever happens.
+    ClaimKeyPackage {
+        /// Whose.
+        device: DeviceId,
     },
     /// Removes what its time or all its readers have passed (L9), and forgets envelope ids after 30 days (E4); at most so
     /// many in one go. Where as many went, there may be more.
@@ -187,6 +207,10 @@ pub enum Outcome {
         /// Of so many.
         size: u64,
     },
+    /// The device's key packages are these from now on.
+    KeyPackagesPut,
+    /// A key package of the device; `None`: it has none.
+    KeyPackageClaimed(Option<KeyPackage>),
     /// So many entries and remembered ids went.
     Swept {
         /// How many, together.
@@ -228,6 +252,8 @@ pub enum Refusal {
         /// Bytes that are held from the beginning; the next piece begins there.
         held: u64,
     },
+    /// There would be more one-time key packages than a device may have (K1).
+    TooManyKeyPackages,
 }
 
 /// A part of a log.
@@ -285,6 +311,15 @@ pub struct BlobPart {
     pub held: u64,
     /// The piece; empty until the blob is whole.
     pub bytes: Vec<u8>,
+}
+
+/// A key package that is handed out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyPackage {
+    /// As the device published it.
+    pub bytes: Vec<u8>,
+    /// Whether it is the last-resort one, which is handed out again.
+    pub is_last_resort: bool,
 }
 
 impl Append {

@@ -5,7 +5,8 @@ use prost::Message;
 
 use crate::frames as pb;
 use crate::limits::{
-    BLOB_CHUNK_MAX, ENTRY_MAX, FIRST_ENTRIES_MAX, FRAME_MAX, HANDLE_MAX, INVITE_MAX, ROSTER_MAX, WATCHED_TOKENS_MAX,
+    BLOB_CHUNK_MAX, ENTRY_MAX, FIRST_ENTRIES_MAX, FRAME_MAX, HANDLE_MAX, INVITE_MAX, KEY_PACKAGE_MAX, KEY_PACKAGES_MAX,
+    ROSTER_MAX, WATCHED_TOKENS_MAX,
 };
 use crate::*;
 
@@ -113,6 +114,16 @@ pub enum ToRelay {
         hash: BlobHash,
         offset: u64,
     },
+    PublishKeyPackages {
+        request: RequestId,
+        replace: bool,
+        one_time: Vec<Vec<u8>>,
+        last_resort: Option<Vec<u8>>,
+    },
+    ClaimKeyPackages {
+        request: RequestId,
+        account: AccountId,
+    },
 }
 
 /// Whom a look-up asks for.
@@ -162,6 +173,7 @@ pub enum FromRelay {
     Presence { token: PresenceToken, online: bool },
     Head { request: RequestId, conversation: ConversationId, length: Position, chain: Chain, signature: [u8; 64] },
     Blob { request: RequestId, size: u64, offset: u64, bytes: Vec<u8> },
+    KeyPackages { request: RequestId, packages: Vec<KeyPackage> },
 }
 
 /// The first frame on a connection.
@@ -206,6 +218,8 @@ pub enum LoggedIn {
         account_entries: u64,
         /// The hash of the newest of them.
         account_head: [u8; 32],
+        /// One-time key packages that the relay still holds for this device.
+        key_packages: u32,
     },
 }
 
@@ -218,6 +232,19 @@ pub struct Delivered {
     pub entry: Vec<u8>,
     /// When the relay accepted it, by its own clock.
     pub at: Time,
+}
+
+/// A claimed key package of a device (K1). Its bytes are the relay's word until they verify.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyPackage {
+    /// Whose.
+    pub device: DeviceId,
+    /// Where its Welcome goes.
+    pub inbox: InboxAddress,
+    /// As the device published it.
+    pub bytes: Vec<u8>,
+    /// Whether it is the last-resort one, which others get or got, too.
+    pub is_last_resort: bool,
 }
 
 /// A refusal.
@@ -295,6 +322,13 @@ impl ToRelay {
             }
             ToRelay::GetBlob { request, hash, offset } => {
                 Frame::GetBlob(pb::GetBlob { request, hash: hash.0.to_vec(), offset })
+            }
+            ToRelay::PublishKeyPackages { request, replace, one_time, last_resort } => {
+                let last_resort = last_resort.unwrap_or_default();
+                Frame::PublishKeyPackages(pb::PublishKeyPackages { request, replace, one_time, last_resort })
+            }
+            ToRelay::ClaimKeyPackages { request, account } => {
+                Frame::ClaimKeyPackages(pb::ClaimKeyPackages { request, account: account.0.to_vec() })
             }
         };
         pb::ToRelay { frame: Some(frame) }.encode_to_vec()
@@ -376,6 +410,22 @@ impl ToRelay {
                 bytes: at_most("bytes", f.bytes, BLOB_CHUNK_MAX)?,
             },
             Frame::GetBlob(f) => ToRelay::GetBlob { request: f.request, hash: id("hash", &f.hash)?, offset: f.offset },
+            Frame::PublishKeyPackages(f) => ToRelay::PublishKeyPackages {
+                request: f.request,
+                replace: f.replace,
+                one_time: if f.one_time.len() <= KEY_PACKAGES_MAX {
+                    f.one_time.into_iter().map(|bytes| key_package("one_time", bytes)).collect::<Result<_, _>>()?
+                } else {
+                    return Err(FrameError::Limit("one_time"));
+                },
+                last_resort: match f.last_resort.is_empty() {
+                    true => None,
+                    false => Some(key_package("last_resort", f.last_resort)?),
+                },
+            },
+            Frame::ClaimKeyPackages(f) => {
+                ToRelay::ClaimKeyPackages { request: f.request, account: id("account", &f.account)? }
+            }
         })
     }
 }
@@ -421,6 +471,7 @@ impl FromRelay {
                 read_upto,
                 account_entries,
                 account_head,
+                key_packages,
             }) => Frame::LoggedIn(pb::LoggedIn {
                 standing: if restored { pb::logged_in::Standing::Restored } else { pb::logged_in::Standing::Active }
                     as i32,
@@ -430,6 +481,7 @@ impl FromRelay {
                 read_upto: read_upto.0,
                 account_entries,
                 account_head: account_head.to_vec(),
+                key_packages,
             }),
             FromRelay::Done { request } => Frame::Done(pb::Done { request }),
             FromRelay::Found { request, handle, entries, devices } => {
@@ -456,6 +508,10 @@ impl FromRelay {
                 signature: signature.to_vec(),
             }),
             FromRelay::Blob { request, size, offset, bytes } => Frame::Blob(pb::Blob { request, size, offset, bytes }),
+            FromRelay::KeyPackages { request, packages } => Frame::KeyPackages(pb::KeyPackages {
+                request,
+                packages: packages.into_iter().map(KeyPackage::into_wire).collect(),
+            }),
         };
         pb::FromRelay { frame: Some(frame) }.encode_to_vec()
     }
@@ -515,6 +571,7 @@ impl FromRelay {
                         read_upto: Position(f.read_upto),
                         account_entries: f.account_entries,
                         account_head: array("account_head", &f.account_head)?,
+                        key_packages: f.key_packages,
                     },
                 })
             }
@@ -553,6 +610,10 @@ impl FromRelay {
                 offset: f.offset,
                 bytes: at_most("bytes", f.bytes, BLOB_CHUNK_MAX)?,
             },
+            Frame::KeyPackages(f) => FromRelay::KeyPackages {
+                request: f.request,
+                packages: f.packages.into_iter().map(KeyPackage::from_wire).collect::<Result<_, _>>()?,
+            },
         })
     }
 }
@@ -564,6 +625,26 @@ impl RosterChange {
             inboxes: roster("inboxes", &f.inboxes)?,
             welcomes: welcomes(f.welcomes)?,
         })
+    }
+}
+
+impl KeyPackage {
+    fn from_wire(f: pb::KeyPackage) -> Result<KeyPackage, FrameError> {
+        Ok(KeyPackage {
+            device: id("device", &f.device)?,
+            inbox: id("inbox", &f.inbox)?,
+            bytes: key_package("bytes", f.bytes)?,
+            is_last_resort: f.last_resort,
+        })
+    }
+
+    fn into_wire(self) -> pb::KeyPackage {
+        pb::KeyPackage {
+            device: self.device.0.to_vec(),
+            inbox: self.inbox.0.to_vec(),
+            bytes: self.bytes,
+            last_resort: self.is_last_resort,
+        }
     }
 }
 
@@ -602,6 +683,11 @@ fn welcomes(all: Vec<pb::Welcome>) -> Result<Vec<Welcome>, FrameError> {
     let welcome =
         |f: pb::Welcome| Ok(Welcome { inbox: id("inbox", &f.inbox)?, entry: at_most("entry", f.entry, ENTRY_MAX)? });
     all.into_iter().map(welcome).collect()
+}
+
+/// No key package is empty: that is how a frame says that there is none.
+fn key_package(field: &'static str, bytes: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+    if bytes.is_empty() { Err(FrameError::Field(field)) } else { at_most(field, bytes, KEY_PACKAGE_MAX) }
 }
 
 fn at_most(field: &'static str, bytes: Vec<u8>, most: usize) -> Result<Vec<u8>, FrameError> {

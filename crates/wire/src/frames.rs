@@ -4,7 +4,7 @@
 pub struct ToRelay {
     #[prost(
         oneof = "to_relay::Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
     )]
     pub frame: ::core::option::Option<to_relay::Frame>,
 }
@@ -38,12 +38,19 @@ pub mod to_relay {
         PutBlob(super::PutBlob),
         #[prost(message, tag = "13")]
         GetBlob(super::GetBlob),
+        #[prost(message, tag = "14")]
+        PublishKeyPackages(super::PublishKeyPackages),
+        #[prost(message, tag = "15")]
+        ClaimKeyPackages(super::ClaimKeyPackages),
     }
 }
 /// From a relay to its client.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FromRelay {
-    #[prost(oneof = "from_relay::Frame", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(
+        oneof = "from_relay::Frame",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+    )]
     pub frame: ::core::option::Option<from_relay::Frame>,
 }
 /// Nested message and enum types in `FromRelay`.
@@ -74,6 +81,8 @@ pub mod from_relay {
         Head(super::Head),
         #[prost(message, tag = "12")]
         Blob(super::Blob),
+        #[prost(message, tag = "13")]
+        KeyPackages(super::KeyPackages),
     }
 }
 /// The first frame on a connection. An SDK takes every limit from here and guesses none.
@@ -91,7 +100,7 @@ pub struct Hello {
     /// 32: to be signed in LogIn
     #[prost(bytes = "vec", tag = "4")]
     pub challenge: ::prost::alloc::vec::Vec<u8>,
-    /// "inbox", "presence", "conversation-log", "blob"
+    /// "inbox", "presence", "conversation-log", "blob", "key-packages"
     #[prost(string, repeated, tag = "5")]
     pub features: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "6")]
@@ -169,6 +178,9 @@ pub struct LoggedIn {
     /// 32: hash of the newest entry of the account log
     #[prost(bytes = "vec", tag = "7")]
     pub account_head: ::prost::alloc::vec::Vec<u8>,
+    /// one-time ones that the relay still holds for this device
+    #[prost(uint32, tag = "8")]
+    pub key_packages: u32,
 }
 /// Nested message and enum types in `LoggedIn`.
 pub mod logged_in {
@@ -470,6 +482,53 @@ pub struct Blob {
     pub offset: u64,
     #[prost(bytes = "vec", tag = "4")]
     pub bytes: ::prost::alloc::vec::Vec<u8>,
+}
+/// Puts MLS key packages (RFC 9420) of the caller's device where others claim them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishKeyPackages {
+    #[prost(uint32, tag = "1")]
+    pub request: u32,
+    /// earlier ones go, the last-resort one too
+    #[prost(bool, tag = "2")]
+    pub replace: bool,
+    /// 1 to 8,192 bytes each
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub one_time: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// empty: the one before stays
+    #[prost(bytes = "vec", tag = "4")]
+    pub last_resort: ::prost::alloc::vec::Vec<u8>,
+}
+/// Takes a key package of each device of an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimKeyPackages {
+    #[prost(uint32, tag = "1")]
+    pub request: u32,
+    /// 32
+    #[prost(bytes = "vec", tag = "2")]
+    pub account: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct KeyPackages {
+    #[prost(uint32, tag = "1")]
+    pub request: u32,
+    /// one for each device that has any
+    #[prost(message, repeated, tag = "2")]
+    pub packages: ::prost::alloc::vec::Vec<KeyPackage>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyPackage {
+    /// 32
+    #[prost(bytes = "vec", tag = "1")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
+    /// 16
+    #[prost(bytes = "vec", tag = "2")]
+    pub inbox: ::prost::alloc::vec::Vec<u8>,
+    /// as the device published it
+    #[prost(bytes = "vec", tag = "3")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
+    /// others get, or got, the same one
+    #[prost(bool, tag = "4")]
+    pub last_resort: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {

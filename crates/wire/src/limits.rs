@@ -70,6 +70,15 @@ pub const LOOKUPS_PER_MINUTE: u32 = 120;
 pub const LOOKUPS_IN_FLIGHT_MAX: usize = 32;
 /// Of these, look-ups of unknown senders: whoever floods an inbox with made-up senders does not hold up the rest.
 pub const SENDER_LOOKUPS_IN_FLIGHT_MAX: usize = 16;
+/// A key package in bytes (K1): a hybrid one has 2.7 KB; room for larger keys and extensions.
+pub const KEY_PACKAGE_MAX: usize = 8 * 1024;
+/// One-time key packages that a relay holds for a device (K1): a hundred invitations while it is away. Two frames of
+/// hybrid ones.
+pub const KEY_PACKAGES_MAX: usize = 100;
+/// Accounts per device and minute whose key packages are claimed (K1): whoever drains others' one-time ones waits.
+pub const CLAIMS_PER_MINUTE: u32 = 60;
+/// How many claims may come at once: a group of 256 accounts begins without a wait.
+pub const CLAIMS_BURST: u32 = 256;
 /// Replaced direct-mode keys of a contact that still open what they sealed: the newest ones.
 pub const SUPERSEDED_KEYS_MAX: usize = 16;
 /// Presence tokens that one connection may watch.

@@ -121,9 +121,10 @@ fn frames_have_limits() {
 #[test]
 fn a_frame_may_be_as_long_as_the_limit_and_no_longer() {
     let padded = |mut frame: Vec<u8>, length: usize| {
-        // Field 15, which nobody knows, with a length of three bytes.
-        let inside = length - frame.len() - 4;
-        frame.extend([0x7a, inside as u8 & 0x7f | 0x80, (inside >> 7) as u8 & 0x7f | 0x80, (inside >> 14) as u8]);
+        // Field 31, which nobody knows, with a length of three bytes.
+        let inside = length - frame.len() - 5;
+        frame.extend([0xfa, 0x01]);
+        frame.extend([inside as u8 & 0x7f | 0x80, (inside >> 7) as u8 & 0x7f | 0x80, (inside >> 14) as u8]);
         frame.resize(length, 0);
         frame
     };

@@ -1,7 +1,9 @@
 //! The generated frame definitions are those of `spec/sealwire.proto`, and every frame survives its encoding.
 
 use sealwire_wire::frame::*;
-use sealwire_wire::limits::{BLOB_CHUNK_MAX, FIRST_ENTRIES_MAX, FRAME_MAX, ROSTER_MAX, WATCHED_TOKENS_MAX};
+use sealwire_wire::limits::{
+    BLOB_CHUNK_MAX, FIRST_ENTRIES_MAX, FRAME_MAX, KEY_PACKAGE_MAX, KEY_PACKAGES_MAX, ROSTER_MAX, WATCHED_TOKENS_MAX,
+};
 use sealwire_wire::*;
 
 /// `SEALWIRE_UPDATE=1 cargo test -p sealwire-wire` writes the file again after a change of the .proto.
@@ -64,6 +66,14 @@ fn to_relay() -> Vec<ToRelay> {
         ToRelay::GetHead { request: 6, conversation },
         ToRelay::PutBlob { request: 7, hash: BlobHash([1; 32]), size: 5, offset: 1, bytes: vec![1] },
         ToRelay::GetBlob { request: 8, hash: BlobHash([1; 32]), offset: 1 },
+        ToRelay::PublishKeyPackages {
+            request: 9,
+            replace: true,
+            one_time: vec![vec![1], vec![2, 3]],
+            last_resort: Some(vec![4]),
+        },
+        ToRelay::PublishKeyPackages { request: 10, replace: false, one_time: vec![], last_resort: None },
+        ToRelay::ClaimKeyPackages { request: 11, account: AccountId([1; 32]) },
     ]
 }
 
@@ -103,6 +113,7 @@ fn from_relay() -> Vec<FromRelay> {
             read_upto: Position(4),
             account_entries: 1,
             account_head: [1; 32],
+            key_packages: 7,
         }),
         FromRelay::Done { request: 1 },
         FromRelay::Found {
@@ -121,6 +132,13 @@ fn from_relay() -> Vec<FromRelay> {
         FromRelay::Presence { token: PresenceToken([1; 16]), online: true },
         FromRelay::Head { request: 1, conversation, length: Position(1), chain: Chain([1; 32]), signature: [1; 64] },
         FromRelay::Blob { request: 1, size: 1, offset: 0, bytes: vec![1] },
+        FromRelay::KeyPackages {
+            request: 1,
+            packages: [false, true]
+                .map(|is_last_resort| KeyPackage { device: DeviceId([1; 32]), inbox, bytes: vec![1], is_last_resort })
+                .to_vec(),
+        },
+        FromRelay::KeyPackages { request: 1, packages: vec![] },
     ]
 }
 
@@ -198,6 +216,32 @@ fn lists_hold_at_the_limit_and_one_past() {
     assert_eq!(ToRelay::decode(&append(ROSTER_MAX + 1, 0).encode()), too_many);
     let first = create(1, FIRST_ENTRIES_MAX + 1).encode();
     assert_eq!(ToRelay::decode(&first), Err(FrameError::Limit("entries")));
+}
+
+/// K1: a key package has bytes, and not too many; so many of them come in one frame.
+#[test]
+fn key_packages_hold_at_the_limit_and_one_past() {
+    let publish = |one_time: Vec<usize>, last_resort: usize| {
+        let one_time = one_time.into_iter().map(|length| vec![1; length]).collect();
+        let last_resort = (last_resort > 0).then(|| vec![2; last_resort]);
+        ToRelay::PublishKeyPackages { request: 1, replace: false, one_time, last_resort }
+    };
+    let decoded = |frame: ToRelay| ToRelay::decode(&frame.encode()).map(drop);
+    assert_eq!(decoded(publish(vec![1, KEY_PACKAGE_MAX], KEY_PACKAGE_MAX)), Ok(()));
+    assert_eq!(decoded(publish(vec![1, KEY_PACKAGE_MAX + 1], 1)), Err(FrameError::Limit("one_time")));
+    assert_eq!(decoded(publish(vec![1], KEY_PACKAGE_MAX + 1)), Err(FrameError::Limit("last_resort")));
+    assert_eq!(decoded(publish(vec![1, 0], 1)), Err(FrameError::Field("one_time")));
+    assert_eq!(decoded(publish(vec![1; KEY_PACKAGES_MAX], 1)), Ok(()));
+    assert_eq!(decoded(publish(vec![1; KEY_PACKAGES_MAX + 1], 1)), Err(FrameError::Limit("one_time")));
+    assert_eq!(decoded(publish(vec![KEY_PACKAGE_MAX; 33], 1)), Err(FrameError::TooLarge), "a frame is a frame");
+    let claimed = |length| {
+        let (device, inbox) = (DeviceId([1; 32]), InboxAddress([1; 16]));
+        let packages = vec![KeyPackage { device, inbox, bytes: vec![1; length], is_last_resort: false }];
+        FromRelay::decode(&FromRelay::KeyPackages { request: 1, packages }.encode()).map(drop)
+    };
+    assert_eq!((claimed(1), claimed(KEY_PACKAGE_MAX)), (Ok(()), Ok(())));
+    assert_eq!(claimed(KEY_PACKAGE_MAX + 1), Err(FrameError::Limit("bytes")));
+    assert_eq!(claimed(0), Err(FrameError::Field("bytes")));
 }
 
 /// C6: a roster has one form, so that it has one hash.

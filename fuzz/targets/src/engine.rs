@@ -206,6 +206,7 @@ fn logged_in(choices: &mut Choices<'_>, prepared: &Prepared) -> FromRelay {
             read_upto: Position(choices.number()),
             account_entries: choices.number(),
             account_head: if choice == 2 { choices.array() } else { *account_head },
+            key_packages: choices.byte().into(),
         }),
     }
 }

@@ -1,14 +1,15 @@
 //! The relay's connections: frames of every kind in every order, from devices that are logged in and from such that are
 //! not. Whatever happens: a log's positions only grow on a connection, an envelope id stands at one place with one
-//! content, and what is delivered was appended.
+//! content, what is delivered was appended, and a one-time key package is handed out once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_relay_core::Input;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{FromRelay, LookupBy, RosterChange, ToRelay, Welcome};
 use sealwire_wire::{
-    BlobHash, ConversationId, DeviceHint, EnvelopeId, InboxAddress, LogId, Position, PresenceToken, RosterHash,
+    BlobHash, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, LogId, Position, PresenceToken,
+    RosterHash,
 };
 
 use crate::bytes::Choices;
@@ -72,6 +73,7 @@ struct Seen {
     upto: BTreeMap<(Id, LogId), Position>,
     places: BTreeMap<(LogId, EnvelopeId), Position>,
     entries: BTreeMap<(LogId, Position), Vec<u8>>,
+    claimed: BTreeSet<(DeviceId, Vec<u8>)>,
 }
 
 impl Seen {
@@ -87,6 +89,12 @@ impl Seen {
                     let kept =
                         self.entries.entry((*log, delivered.position)).or_insert_with(|| delivered.entry.clone());
                     assert_eq!(*kept, delivered.entry, "one place with two entries");
+                }
+            }
+            FromRelay::KeyPackages { packages, .. } => {
+                for package in packages.iter().filter(|package| !package.is_last_resort) {
+                    let claimed = (package.device, package.bytes.clone());
+                    assert!(self.claimed.insert(claimed), "a one-time key package twice");
                 }
             }
             // A new log-in reads from its cursor again.
@@ -113,7 +121,7 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
             .map(|_| Welcome { inbox: inbox(choices), entry: entry(choices, &devices[writer]) })
             .collect()
     };
-    match choices.below(14) {
+    match choices.below(16) {
         0..=2 => {
             let log = log(choices);
             let roster = (choices.below(4) == 0).then(|| RosterChange {
@@ -155,6 +163,13 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
             offset: choices.number(),
             bytes: choices.run().to_vec(),
         },
+        13 => ToRelay::PublishKeyPackages {
+            request,
+            replace: choices.below(4) == 0,
+            one_time: (0..choices.below(4)).map(|_| choices.run().to_vec()).collect(),
+            last_resort: (choices.below(3) == 0).then(|| vec![choices.byte()]),
+        },
+        14 => ToRelay::ClaimKeyPackages { request, account: devices[choices.below(devices.len())].log.id() },
         _ => ToRelay::GetBlob { request, hash: BlobHash([choices.byte() % 3; 32]), offset: choices.number() },
     }
 }

@@ -29,6 +29,8 @@ fn every_verb(device: &Device) -> Vec<ToRelay> {
         ToRelay::GetHead { request: 1, conversation },
         ToRelay::PutBlob { request: 1, hash: BlobHash([1; 32]), size: 1, offset: 0, bytes: vec![1] },
         ToRelay::GetBlob { request: 1, hash: BlobHash([1; 32]), offset: 0 },
+        ToRelay::PublishKeyPackages { request: 1, replace: false, one_time: vec![vec![1]], last_resort: None },
+        ToRelay::ClaimKeyPackages { request: 1, account: device.log.id() },
     ]
 }
 
@@ -159,7 +161,7 @@ fn answers_that_nobody_waits_for_change_nothing() {
 #[test]
 fn what_is_not_offered_is_unknown() {
     let mut world = World::new();
-    let every = ["inbox", "presence", "conversation-log", "blob"];
+    let every = ["inbox", "presence", "conversation-log", "blob", "key-packages"];
     let id = world.open();
     assert_eq!(world.hello(id).features, every);
 
@@ -177,10 +179,12 @@ fn what_is_not_offered_is_unknown() {
                 | ToRelay::GetHead { .. }
                 | ToRelay::PutBlob { .. }
                 | ToRelay::GetBlob { .. }
+                | ToRelay::PublishKeyPackages { .. }
+                | ToRelay::ClaimKeyPackages { .. }
         )
     };
     let frames: Vec<_> = every_verb(&device).into_iter().filter(optional).collect();
-    assert_eq!(frames.len(), 5);
+    assert_eq!(frames.len(), 7);
     for frame in &frames {
         for id in [stranger, unregistered, id] {
             let [FromRelay::Failed(failed)] = &world.ask(id, frame)[..] else { panic!() };

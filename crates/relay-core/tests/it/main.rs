@@ -6,6 +6,7 @@ mod authority;
 mod conversations;
 mod delivery;
 mod device;
+mod key_packages;
 mod log_in;
 mod presence;
 mod world;

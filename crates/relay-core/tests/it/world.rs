@@ -41,17 +41,12 @@ impl World {
         World::with(Registration::Open)
     }
 
-    /// A relay that offers nothing beyond inboxes and presence, as the program does.
+    /// A relay that offers nothing beyond inboxes and presence.
     pub(crate) fn plain() -> World {
-        World::of(Registration::Open.into())
+        World::with(Policy { features: Features::NONE, ..Registration::Open.into() })
     }
 
-    /// With every feature, whatever the policy says.
     pub(crate) fn with(policy: impl Into<Policy>) -> World {
-        World::of(Policy { features: Features::ALL, ..policy.into() })
-    }
-
-    fn of(policy: Policy) -> World {
         let store = MemoryStore::new(InstanceId([1; 16]), Limits::default());
         let relay = relay(NAME, 7, InstanceId([1; 16]), policy);
         World { relay, store, now: Time(1_700_000_000_000), connections: BTreeMap::new(), opened: 0 }

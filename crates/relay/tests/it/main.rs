@@ -7,6 +7,7 @@ mod client;
 #[expect(dead_code, reason = "shared with the tests of relay-core, which use all of it")]
 mod device;
 mod failing;
+mod key_packages;
 mod killed;
 mod logs;
 mod people;

@@ -51,7 +51,8 @@ async fn what_was_accepted_survives_restarts() {
     let bobs_log = bob.inbox_log();
     let server = relay(data.path()).await;
     let key = server.public_key();
-    assert_eq!(Client::open(server.address()).await.hello.features, ["inbox", "presence"]);
+    let features = ["inbox", "presence", "conversation-log", "blob", "key-packages"];
+    assert_eq!(Client::open(server.address()).await.hello.features, features);
     {
         let mut alices = Client::register(server.address(), &mut alice, "alice").await;
         Client::register(server.address(), &mut bob, "bob").await;

@@ -1,12 +1,12 @@
 //! Random operations on two stores beside each other, with restarts in between. Both have to answer and to read alike;
 //! and since stores share their index, what they read is also compared with a plain list of what was accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_keys::{blob_hash, chain_start, chain_step, roster_hash};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::limits::DAY_MS;
-use sealwire_wire::{Chain, ConversationId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{Chain, ConversationId, DeviceId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use super::{Bed, inbox, key};
 use crate::logs::Limits;
@@ -85,9 +85,9 @@ impl Trace {
     }
 }
 
-/// All that was ever accepted into conversations, first to last.
+/// All that was ever accepted into conversations, first to last, and the one-time key packages that were handed out.
 #[derive(Default)]
-struct Accepted(BTreeMap<LogId, Vec<Entry>>);
+struct Accepted(BTreeMap<LogId, Vec<Entry>>, BTreeSet<(DeviceId, Vec<u8>)>);
 
 impl Accepted {
     fn note(&mut self, operation: &Operation, outcome: &Outcome) {
@@ -102,6 +102,10 @@ impl Accepted {
             (Operation::CreateConversation(new), Outcome::Created) => {
                 let log = LogId::Conversation(new.id);
                 assert!(self.0.insert(log, new.entries.clone()).is_none(), "C8: created once");
+            }
+            (Operation::ClaimKeyPackage { device }, Outcome::KeyPackageClaimed(Some(claimed))) => {
+                let is_first = claimed.is_last_resort || self.1.insert((*device, claimed.bytes.clone()));
+                assert!(is_first, "K1: handed out once");
             }
             _ => {}
         }
@@ -203,6 +207,10 @@ pub fn see(store: &dyn Store) -> Seen {
         let record = store.record(&key(number)).expect("the store works");
         seen.rest.push(format!("{record:?}"));
     }
+    for number in 0..DEVICES {
+        let key_packages = store.key_packages(device(number)).expect("the store works");
+        seen.rest.push(format!("{key_packages} key packages"));
+    }
     seen
 }
 
@@ -228,10 +236,17 @@ const LIMITS: Limits = Limits { inbox_entries: 6, inbox_bytes: 400, conversation
 const INBOXES: u8 = 5;
 const CONVERSATIONS: u8 = 2;
 const RECORDS: u8 = 3;
+const DEVICES: u8 = 2;
+/// Fewer than a store remembers, so that one that was handed out never comes again.
+const KEY_PACKAGES: u8 = 80;
 const BLOBS: [&[u8]; 3] = [b"first", b"the second", b""];
 
 fn conversation(number: u8) -> ConversationId {
     ConversationId([number; 32])
+}
+
+fn device(number: u8) -> DeviceId {
+    DeviceId([number; 32])
 }
 
 /// SplitMix64: small, and the same everywhere.
@@ -277,7 +292,7 @@ impl Dice {
 
     /// Looks at the store to be right most of the time.
     fn operation(&mut self, store: &dyn Store) -> Operation {
-        match self.below(20) {
+        match self.below(24) {
             0..=8 => Operation::Append(self.append(store)),
             9..=11 => {
                 let log = self.log();
@@ -292,6 +307,8 @@ impl Dice {
             13 => Operation::FillInboxes { most: self.below(4) },
             14..=15 => self.swap(store),
             16..=17 => self.piece(),
+            18..=19 => self.key_packages(),
+            20..=21 => Operation::ClaimKeyPackage { device: device(self.byte(DEVICES)) },
             _ => Operation::Sweep { most: self.below(9) },
         }
     }
@@ -344,6 +361,17 @@ impl Dice {
         let value = (self.below(4) > 0).then(|| vec![self.byte(9)]);
         let inboxes = if self.below(2) == 0 { vec![self.inbox()] } else { Vec::new() };
         Operation::Swap { records: vec![RecordSwap { key: key(number), expected, value }], inboxes }
+    }
+
+    /// Few packages, so that a device publishes again what it has published.
+    fn key_packages(&mut self) -> Operation {
+        let count = self.below(4);
+        Operation::PutKeyPackages {
+            device: device(self.byte(DEVICES)),
+            replace: self.below(6) == 0,
+            one_time: (0..count).map(|_| vec![self.byte(KEY_PACKAGES); 20]).collect(),
+            last_resort: (self.below(3) == 0).then(|| vec![self.byte(9); 10]),
+        }
     }
 
     fn piece(&mut self) -> Operation {

@@ -1,12 +1,12 @@
 //! What a store writes down, row by row, and what it gives back when it is opened again.
 
 use sealwire_wire::entry::EntryKind;
-use sealwire_wire::{Chain, EnvelopeId, InboxAddress, LogId, Position, RosterHash, Time};
+use sealwire_wire::{Chain, DeviceId, EnvelopeId, InboxAddress, LogId, Position, RosterHash, Time};
 
 use crate::{Record, RecordKey, Welcome};
 
-/// The first half of the SHA-256 of an entry's bytes. Tells a repetition from another entry under the same envelope id
-/// (E4); whoever finds two entries with one digest fools nobody but itself.
+/// The first half of the SHA-256 of an entry's bytes, or of a key package's. Tells a repetition from another entry under
+/// the same envelope id (E4); whoever finds two entries with one digest fools nobody but itself.
 pub type Digest = [u8; 16];
 
 /// One write. Those of an operation become durable together.
@@ -80,6 +80,38 @@ pub enum Write {
     CountVersions {
         /// The version.
         newest: u64,
+    },
+    /// A key package is there from now on, instead of one with the same number.
+    PutKeyPackage {
+        /// Whose.
+        device: DeviceId,
+        /// Its number.
+        number: u64,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A key package goes.
+    RemoveKeyPackage {
+        /// Whose.
+        device: DeviceId,
+        /// Its number.
+        number: u64,
+    },
+    /// A key package was handed out, and is remembered.
+    PutClaimed {
+        /// Whose.
+        device: DeviceId,
+        /// Its number.
+        number: u64,
+        /// Of its bytes.
+        digest: Digest,
+    },
+    /// A key package that was handed out is remembered no longer.
+    RemoveClaimed {
+        /// Whose.
+        device: DeviceId,
+        /// Its number.
+        number: u64,
     },
 }
 
