@@ -92,6 +92,9 @@ impl World {
                 invite: Invite::default(),
                 relay_key: None,
                 receipt_delay_ms: 3_600_000,
+                mode: sealwire_engine::Mode::Direct,
+                suite: sealwire_engine::Suite::Hybrid,
+                key_packages: 0,
             };
             let (engine, step) = Engine::create(settings, world.now, &mut UnwrapErr(SysRng));
             let mut store =

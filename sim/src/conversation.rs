@@ -323,7 +323,7 @@ impl World {
                 member.incarnation.1.0[0] = member.incarnation.1.0[0].wrapping_add(1);
                 Ok(())
             }
-            FromRelay::Done { request: 6 } => {
+            FromRelay::Attached { request: 6, .. } => {
                 member.attached = true;
                 Ok(())
             }

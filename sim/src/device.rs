@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Change, Command, Engine, Event, Input, Invite, Output, Refusal, Reply, Settings, StoredMessage, Table, Ticket, To,
+    Change, Command, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings, StoredMessage, Suite, Table,
+    Ticket, To,
 };
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::ToRelay;
@@ -48,6 +49,13 @@ pub(crate) struct Device {
     pub(crate) clock_offset: i64,
 }
 
+/// How the people of a world talk.
+#[derive(Clone, Copy)]
+pub(crate) struct Talks {
+    pub(crate) mode: Mode,
+    pub(crate) suite: Suite,
+}
+
 /// Chances in a thousand, for each step.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Trouble {
@@ -56,10 +64,17 @@ pub(crate) struct Trouble {
 }
 
 impl Device {
-    pub(crate) fn new(handle: Handle, mut dice: Dice, now: Time) -> Device {
+    pub(crate) fn new(handle: Handle, talks: Talks, mut dice: Dice, now: Time) -> Device {
         let receipt_delay_ms = 5_000;
-        let settings =
-            Settings { handle: handle.clone(), invite: Invite::default(), relay_key: None, receipt_delay_ms };
+        let settings = Settings {
+            handle: handle.clone(),
+            invite: Invite::default(),
+            relay_key: None,
+            receipt_delay_ms,
+            mode: talks.mode,
+            suite: talks.suite,
+            key_packages: 4,
+        };
         let (engine, step) = Engine::create(settings, now, &mut dice.0);
         let mut disk = Records::new();
         apply(&mut disk, &step.changes);
@@ -186,7 +201,7 @@ impl Device {
         let mut messages: Vec<_> = messages.filter_map(|((_, key), value)| StoredMessage::decode(key, value)).collect();
         messages.sort_by_key(|message| message.number);
         let text = |message: StoredMessage| match message.content.part {
-            Part::Text(text) => Some((message.with, message.incoming, text)),
+            Part::Text(text) => Some((AccountId(message.with), message.incoming, text)),
             _ => None,
         };
         messages.into_iter().filter_map(text).collect()

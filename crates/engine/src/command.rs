@@ -2,9 +2,10 @@
 
 use sealwire_keys::SafetyNumber;
 use sealwire_wire::content::Part;
+use sealwire_wire::conversation::{ConversationKind, Role};
 use sealwire_wire::handle::Handle;
-use sealwire_wire::limits::{MESSAGE_MAX, OUTBOX_MAX};
-use sealwire_wire::{AccountId, ContentId};
+use sealwire_wire::limits::{CONVERSATION_NAME_MAX, MESSAGE_MAX, OUTBOX_MAX, ROSTER_MAX};
+use sealwire_wire::{AccountId, ContentId, ConversationId, Position};
 
 /// Whom a message is for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -13,6 +14,8 @@ pub enum To {
     Handle(Handle),
     /// A contact.
     Account(AccountId),
+    /// The members of a group.
+    Group(ConversationId),
 }
 
 /// An invite code, or none. Whoever has it can register, so it does not print.
@@ -77,6 +80,37 @@ pub enum Command {
     Retire,
     /// Lists the contacts.
     Contacts,
+    /// Begins a group with these contacts in it.
+    CreateGroup {
+        /// Its name.
+        name: String,
+        /// Who is in it beside this account.
+        members: Vec<AccountId>,
+    },
+    /// Changes a group, as soon as the relay is reached and it is this member's turn. The reply means: saved.
+    Change {
+        /// Which one.
+        conversation: ConversationId,
+        /// How.
+        change: GroupChange,
+    },
+    /// Lists the conversations.
+    Conversations,
+}
+
+/// A change of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GroupChange {
+    /// Adds contacts.
+    Add(Vec<AccountId>),
+    /// Removes somebody, with all devices.
+    Remove(AccountId),
+    /// Names it.
+    Rename(String),
+    /// Says what somebody may do in it.
+    SetRole(AccountId, Role),
+    /// Leaves it.
+    Leave,
 }
 
 /// What became of a command.
@@ -90,6 +124,35 @@ pub enum Reply {
     Found(ContactView),
     /// All contacts, by handle.
     Contacts(Vec<ContactView>),
+    /// The group that begins.
+    Group(ConversationId),
+    /// All conversations.
+    Conversations(Vec<ConversationView>),
+}
+
+/// A conversation as an application sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConversationView {
+    /// Which one.
+    pub conversation: ConversationId,
+    /// What kind.
+    pub kind: ConversationKind,
+    /// Its name; empty in a conversation of two.
+    pub name: String,
+    /// The accounts in it, this one too, and what they may do.
+    pub members: Vec<(AccountId, Role)>,
+    /// How many devices are in it.
+    pub devices: usize,
+    /// Whether this device is in it, and has what it needs to follow it.
+    pub active: bool,
+    /// How often its keys were renewed since it began.
+    pub epoch: u64,
+    /// What all members of that epoch have in common, and nobody else: to compare.
+    pub authenticator: Vec<u8>,
+    /// Entries that were read of its log.
+    pub read_upto: Position,
+    /// Changes that wait for their turn.
+    pub waiting: usize,
 }
 
 /// A contact as an application sees it.
@@ -169,4 +232,19 @@ pub enum Refusal {
     /// More contacts than the limit.
     #[error("too many contacts")]
     TooManyContacts,
+    /// No such conversation, or this device is not in it.
+    #[error("no such conversation, or you are not in it")]
+    UnknownConversation,
+    /// Somebody who is not reached by conversations: an account for direct mode alone, or this one itself.
+    #[error("this account cannot be added to a group")]
+    NotForGroups,
+    /// A direct-mode account has no conversations.
+    #[error("this account was made for direct mode, which has no groups")]
+    DirectOnly,
+    /// More than a group takes.
+    #[error("that does not fit: a name has at most {CONVERSATION_NAME_MAX} bytes, a group at most {ROSTER_MAX} devices")]
+    TooMuch,
+    /// Something that this member's role does not allow.
+    #[error("your role in this group does not allow that")]
+    NotAllowed,
 }

@@ -3,17 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sealwire_keys::{AccountLog, Change as AccountChange, LogInToBeSigned, SignedEntry, sign_entry};
+use sealwire_keys::{AccountLog, Change as AccountChange, LogInToBeSigned, Mode, SignedEntry, sign_entry};
 use sealwire_wire::frame::{Failed, FromRelay, Hello, LoggedIn, LookupBy, RequestId, ToRelay};
 use sealwire_wire::handle::Handle;
 use sealwire_wire::limits::{
     APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, LOOKUPS_IN_FLIGHT_MAX, SENDER_LOOKUPS_IN_FLIGHT_MAX, SILENCE_MS,
 };
 use sealwire_wire::{
-    AccountId, Code, DeviceHint, Disposition, EnvelopeId, Incarnation, InstanceId, LogId, Position, PresenceToken, Time,
+    AccountId, BlobHash, Code, ConversationId, DeviceHint, Disposition, EnvelopeId, Incarnation, InstanceId, LogId,
+    Position, PresenceToken, Time,
 };
 
 use crate::command::{Refusal, Reply};
+use crate::conversation::Conversation;
 use crate::engine::Engine;
 use crate::event::{Event, LogInProblem};
 use crate::record::{self, Change, Table};
@@ -76,6 +78,8 @@ pub(crate) struct Link {
     /// Whether anything came of this connection: one that was of use does not count as a failure.
     pub(crate) useful: bool,
     pub(crate) online: BTreeSet<PresenceToken>,
+    /// Blobs that are on their way, and what of them has come.
+    pub(crate) fetching: BTreeMap<BlobHash, Vec<u8>>,
 }
 
 /// How far the connection is.
@@ -114,6 +118,18 @@ pub(crate) enum Asked {
     Account(AccountId),
     /// Whoever sent a held envelope.
     Hint(DeviceHint),
+    /// Own key packages were published.
+    KeyPackages,
+    /// Key packages of an account, to add it to a conversation.
+    Claim(ConversationId, AccountId),
+    /// To read a conversation's log.
+    Attach(ConversationId),
+    /// To begin a conversation.
+    Create(ConversationId),
+    /// To store a piece of the blob of a commit that waits.
+    PutBlob(ConversationId),
+    /// A piece of a blob.
+    GetBlob(BlobHash),
 }
 
 impl Link {
@@ -199,6 +215,7 @@ impl Engine {
             }
         }
         self.link = Link::default();
+        self.conversations.values_mut().for_each(Conversation::forget_connection);
         self.unsent = self.outgoing.iter().filter(|(_, o)| o.waits_for_relay()).map(|(number, _)| *number).collect();
     }
 
@@ -280,6 +297,30 @@ impl Engine {
                 self.link.delivered_upto = self.link.delivered_upto.max(position);
             }
             (FromRelay::Accepted { envelope, position: _ }, Stage::Active) => self.accepted(turn, envelope),
+            (FromRelay::Stale { envelope, newest_commit }, Stage::Active) => self.stale(turn, envelope, newest_commit),
+            (FromRelay::Deliver { log: LogId::Conversation(id), entries }, Stage::Active) => {
+                self.deliver_conversation(turn, id, entries);
+            }
+            (FromRelay::Trimmed { log: LogId::Conversation(id), position, chain }, Stage::Active) => {
+                self.trimmed(turn, id, position, chain);
+            }
+            (FromRelay::Attached { request, read_upto, chain, newest_commit, length }, Stage::Active) => {
+                if let Some(Asked::Attach(id)) = self.link.asked.remove(&request) {
+                    self.attached(turn, id, read_upto, chain, newest_commit, length);
+                }
+            }
+            (FromRelay::KeyPackages { request, packages }, Stage::Active) => {
+                if let Some(Asked::Claim(id, account)) = self.link.asked.remove(&request) {
+                    self.claimed(turn, id, account, packages);
+                }
+            }
+            (FromRelay::Blob { request, size, offset, bytes }, Stage::Active) => {
+                match self.link.asked.remove(&request) {
+                    Some(Asked::PutBlob(id)) => self.blob_stored(turn, id, offset),
+                    Some(Asked::GetBlob(hash)) => self.blob_piece(turn, hash, size, offset, &bytes),
+                    _ => {}
+                }
+            }
             (FromRelay::Presence { token, online }, Stage::Active) => self.presence(turn, token, online),
             _ => {}
         }
@@ -346,7 +387,7 @@ impl Engine {
             LoggedIn::Registered { account, inbox, .. } if account != self.log.id() || inbox != self.own.inbox => {
                 self.stay_away(turn, LogInProblem::Unsuitable);
             }
-            LoggedIn::Registered { restored, read_upto, account_entries, account_head, .. } => {
+            LoggedIn::Registered { restored, read_upto, account_entries, account_head, key_packages, .. } => {
                 let has_read_more = read_upto > self.progress.cursor && !relay_restored;
                 self.link.read_upto = read_upto;
                 // What the relay says of read marks is its word alone, and is heard again with each log-in; that this
@@ -361,6 +402,7 @@ impl Engine {
                 } else {
                     self.activate(turn, read_upto);
                     self.publish_missing(turn, account_head);
+                    self.replenish_key_packages(turn, key_packages, relay_restored);
                 }
             }
         }
@@ -452,7 +494,8 @@ impl Engine {
             return turn.event(Event::StoreConflict);
         }
         let next = self.secrets.with_new_direct_keys(turn.rng);
-        let change = AccountChange::RotateDevice { device: next.device_id(), direct: next.card().direct };
+        let mode = if self.is_mls() { Mode::Mls } else { Mode::Direct };
+        let change = AccountChange::RotateDevice { device: next.device_id(), direct: next.card_for(mode).direct };
         turn.step.changes.push(Change::Put {
             table: Table::Own,
             key: record::NEXT_SECRETS.to_vec(),
@@ -521,6 +564,7 @@ impl Engine {
                 self.activate(turn, Position::START);
                 let genesis = self.log.entries()[0].hash();
                 self.publish_missing(turn, genesis);
+                self.replenish_key_packages(turn, 0, true);
             }
             Some(Asked::Publish(entry, ticket)) => {
                 let is_own = self.log.entries().contains(&entry);
@@ -534,6 +578,7 @@ impl Engine {
                     self.restored(turn, head, false);
                 }
             }
+            Some(Asked::Create(id)) => self.created(turn, id),
             _ => {}
         }
     }
@@ -569,6 +614,7 @@ impl Engine {
         for commitment in std::mem::take(&mut self.channels).into_keys() {
             turn.delete(Table::Channel, commitment.0);
         }
+        self.distrust_ratchets(turn);
         self.incarnation.committed = self.incarnation.pending;
         turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
         // What a newer store had read of is lost to this one; that finding is mended.
@@ -611,7 +657,12 @@ impl Engine {
                     turn.reply(ticket, Err(Refusal::Offline));
                 }
             }
-            Asked::OwnLog => turn.event(Event::Refused { code: failed.code, text: failed.text }),
+            Asked::OwnLog | Asked::KeyPackages => turn.event(Event::Refused { code: failed.code, text: failed.text }),
+            Asked::Claim(id, account) => self.claim_failed(turn, id, account, &failed),
+            Asked::Create(id) => self.create_failed(turn, id, &failed),
+            Asked::Attach(id) => self.attach_failed(turn, id, &failed),
+            // What is asked again on the next connection.
+            Asked::PutBlob(_) | Asked::GetBlob(_) => turn.event(Event::Refused { code: failed.code, text: failed.text }),
             asked => self.lookup_failed(turn, asked, &failed),
         }
     }

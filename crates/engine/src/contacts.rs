@@ -1,7 +1,7 @@
 //! Contacts: pinned by account (K4), looked up again on each connection, moved only by their own signatures (I3) or by
 //! the person's decision.
 
-use sealwire_keys::{AccountLog, DirectKey, SafetyNumber, SignedEntry};
+use sealwire_keys::{AccountLog, DirectKey, Mode, SafetyNumber, SignedEntry};
 use sealwire_session::direct::{Commitment, DirectSession, Direction};
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::{Failed, LookupBy, ToRelay};
@@ -93,6 +93,11 @@ impl Contact {
     /// Whether sending waits for the person: the handle of a verified contact belongs to somebody else now.
     pub(crate) fn waits_for_decision(&self) -> bool {
         self.verified_at_entry.is_some() && self.rival.as_ref().is_some_and(|rival| !rival.declined)
+    }
+
+    /// Whether they are reached by conversations; then direct mode is not for them (D).
+    pub(crate) fn is_mls(&self) -> bool {
+        self.log.devices().any(|card| card.modes.contains(&Mode::Mls))
     }
 
     /// Where to write, and under which key: the first that the contact lists (D1).

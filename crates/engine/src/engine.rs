@@ -3,20 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_core::CryptoRng;
-use sealwire_keys::{AccountEntry, AccountKind, AccountLog, Change as AccountChange, SignedEntry, sign_entry};
+use sealwire_keys::{AccountEntry, AccountKind, AccountLog, Change as AccountChange, Mode, SignedEntry, sign_entry};
 use sealwire_session::direct::{Commitment, DirectSession};
+use sealwire_session::mls::{Records, Suite};
 use sealwire_session::{DeviceSecrets, ReplayWindow};
 use sealwire_wire::content::Status;
 use sealwire_wire::handle::Handle;
 use sealwire_wire::{
-    AccountId, ContentId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId, Position,
-    PresenceToken, Time,
+    AccountId, ContentId, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId,
+    Position, PresenceToken, Time,
 };
 use zeroize::Zeroizing;
 
 use crate::command::{Command, ContactView, Invite, Refusal, Reply};
 use crate::connection::Link;
 use crate::contacts::{Contact, Derived};
+use crate::conversation::{Conversation, KeyPackageRecord, WelcomeRecord};
 use crate::outbox::Outgoing;
 use crate::record::{
     self, Change, HeldRecord, IncarnationRecord, OwnRecord, ProgressRecord, RecordError, SeenRecord, Table, Text,
@@ -34,6 +36,13 @@ pub struct Settings {
     pub relay_key: Option<[u8; 32]>,
     /// How long receipts are gathered; `limits::RECEIPT_DELAY_MS` unless there is a reason.
     pub receipt_delay_ms: u64,
+    /// Conversations, which is the default, or the plain scheme for peers that know nothing else (D).
+    pub mode: Mode,
+    /// Of conversations. Everything but tests takes the default.
+    pub suite: Suite,
+    /// How many key packages the relay should hold, so that others can begin conversations while this device is away;
+    /// `limits::KEY_PACKAGES_MAX` unless there is a reason.
+    pub key_packages: u32,
 }
 
 /// Who this is. All of it is public.
@@ -105,6 +114,13 @@ pub struct Engine {
     pub(crate) held: BTreeMap<u64, HeldRecord>,
     pub(crate) receipts: BTreeMap<(AccountId, ContentId), Status>,
     pub(crate) receipts_due: Option<Time>,
+    /// What MLS keeps of all conversations and key packages.
+    pub(crate) mls: Records,
+    pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
+    /// Own ones, by the keys of their records.
+    pub(crate) key_packages: BTreeMap<Vec<u8>, KeyPackageRecord>,
+    /// Welcomes whose bytes are still to be fetched.
+    pub(crate) welcomes: BTreeMap<EnvelopeId, WelcomeRecord>,
     pub(crate) link: Link,
 }
 
@@ -121,6 +137,8 @@ pub(crate) struct Own {
     pub(crate) behind: bool,
     pub(crate) receipt_delay_ms: u64,
     pub(crate) presence: Option<PresenceToken>,
+    pub(crate) suite: Suite,
+    pub(crate) key_packages: u32,
     pub(crate) publishing: Option<SignedEntry>,
 }
 
@@ -142,7 +160,7 @@ impl Engine {
             number: 0,
             previous: [0; 32],
             at: now,
-            change: AccountChange::Genesis { kind: AccountKind::Person, device: secrets.card() },
+            change: AccountChange::Genesis { kind: AccountKind::Person, device: secrets.card_for(settings.mode) },
             signer: secrets.device_id(),
         };
         let log = AccountLog::begin(sign_entry(&genesis, |bytes| secrets.sign(bytes)))
@@ -158,6 +176,8 @@ impl Engine {
             behind: false,
             receipt_delay_ms: settings.receipt_delay_ms,
             presence: Some(PresenceToken(turn.random())),
+            suite: settings.suite,
+            key_packages: settings.key_packages,
             publishing: None,
         };
         let incarnation =
@@ -181,17 +201,21 @@ impl Engine {
     /// [`LoadError`]: nothing was changed.
     pub fn load(records: impl IntoIterator<Item = (Table, Vec<u8>, Zeroizing<Vec<u8>>)>) -> Result<Engine, LoadError> {
         let mut own: BTreeMap<Vec<u8>, Zeroizing<Vec<u8>>> = BTreeMap::new();
-        let mut others = Vec::new();
+        let (mut mls, mut others) = (Vec::new(), Vec::new());
         for (table, key, value) in records {
             match table {
                 Table::Own => drop(own.insert(key, value)),
+                Table::Mls => mls.push((key, value)),
                 table => others.push((table, key, value)),
             }
         }
         if own.is_empty() && others.is_empty() {
             return Err(LoadError::Empty);
         }
+        // What a conversation is to become is read behind the conversation.
+        others.sort_by_key(|(table, ..)| *table);
         let mut engine = Engine::load_own(&own).map_err(in_table(Table::Own))?;
+        engine.mls = Records::load(mls).map_err(|_| LoadError::Damaged(Table::Mls))?;
         for (table, key, value) in others {
             engine.load_record(table, &key, &value).map_err(in_table(table))?;
         }
@@ -211,12 +235,14 @@ impl Engine {
         }
         self.flush_receipts(turn);
         self.pump(turn);
+        self.save_mls(turn);
         std::mem::take(&mut turn.step)
     }
 
     /// When [`Input::Tick`] is wanted next. Once a minute in any case: clocks jump.
     pub fn next_wake(&self) -> Option<Time> {
-        [self.link.next_wake(), self.receipts_due.filter(|_| self.link.is_active())].into_iter().flatten().min()
+        let receipts = self.receipts_due.filter(|_| self.link.is_active());
+        [self.link.next_wake(), receipts, self.conversations_wake()].into_iter().flatten().min()
     }
 
     /// Who this is.
@@ -258,6 +284,9 @@ impl Engine {
             Command::Reconnect => self.reconnect(turn),
             Command::Retire => return self.retire(turn, ticket),
             Command::Contacts => Ok(Reply::Contacts(self.contact_views())),
+            Command::CreateGroup { name, members } => self.create_group(turn, name, members),
+            Command::Change { conversation, change } => self.change_group(turn, conversation, change),
+            Command::Conversations => Ok(Reply::Conversations(self.conversation_views())),
         };
         turn.reply(ticket, reply);
     }
@@ -293,6 +322,8 @@ impl Engine {
             behind: u8::from(own.behind),
             receipt_delay_ms: own.receipt_delay_ms,
             presence: own.presence,
+            classical: u8::from(own.suite == Suite::Classical),
+            key_packages: own.key_packages,
             entries: self.log.entries().iter().map(|entry| entry.0.clone().into()).collect(),
             publishing: own.publishing.as_ref().map(|entry| entry.0.clone().into()),
         };
@@ -328,6 +359,10 @@ impl Engine {
             held: BTreeMap::new(),
             receipts: BTreeMap::new(),
             receipts_due: None,
+            mls: Records::default(),
+            conversations: BTreeMap::new(),
+            key_packages: BTreeMap::new(),
+            welcomes: BTreeMap::new(),
             link: Link::default(),
         }
     }
@@ -349,6 +384,8 @@ impl Engine {
             behind: record.behind == 1,
             receipt_delay_ms: record.receipt_delay_ms,
             presence: record.presence,
+            suite: if record.classical == 1 { Suite::Classical } else { Suite::Hybrid },
+            key_packages: record.key_packages,
             publishing: record.publishing.map(|entry| SignedEntry(entry.into_vec())),
         };
         let incarnation = record::decode(value(record::INCARNATION)?)?;
@@ -387,7 +424,14 @@ impl Engine {
                 self.receipts.insert((account(from)?, content_id(id)?), status);
                 self.receipts_due = Some(Time(0));
             }
-            Table::Own | Table::Sent | Table::Message | Table::Unshown | Table::Quarantine => {}
+            Table::Conversation => self.load_conversation(key, record::decode(value)?)?,
+            Table::Intent => self.load_intent(key, record::decode(value)?)?,
+            Table::KeyPackage => drop(self.key_packages.insert(key.to_vec(), record::decode(value)?)),
+            Table::Welcome => {
+                let envelope = EnvelopeId::try_from(key).map_err(|_| RecordError::Damaged)?;
+                self.welcomes.insert(envelope, record::decode(value)?);
+            }
+            Table::Own | Table::Sent | Table::Message | Table::Unshown | Table::Quarantine | Table::Mls => {}
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use sealwire_keys::SafetyNumber;
 use sealwire_wire::content::Content;
+use sealwire_wire::conversation::ConversationKind;
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{AccountId, Code, ContentId, EnvelopeId, Time};
+use sealwire_wire::{AccountId, Code, ContentId, ConversationId, EnvelopeId, Time};
 
 /// The states of an outgoing message (L8). They only go forward, but for `Unsent`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -34,6 +35,8 @@ pub enum UnsentReason {
     Refused(Code),
     /// The relay's answer about the receiver does not verify.
     BadAnswer,
+    /// This device is not in that group any more.
+    NoMember,
 }
 
 /// An incoming message.
@@ -43,6 +46,8 @@ pub struct Incoming {
     pub number: u64,
     /// Whose.
     pub from: AccountId,
+    /// In which group; `None`: to this account alone.
+    pub group: Option<ConversationId>,
     /// Their handle, as the relay told it.
     pub handle: Option<Handle>,
     /// The same whatever envelope carried it.
@@ -86,6 +91,14 @@ pub enum QuarantineReason {
     NotAccepted = 9,
     /// Authentic, but so far behind what came before that nothing tells whether it was shown already.
     TooLate = 10,
+    /// A commit that is invalid for all members alike (C2); it costs a position.
+    InvalidCommit = 11,
+    /// It names another commit than the one in force at its position, so that no member reads it (L2).
+    OutOfOrder = 12,
+    /// Sealed in another epoch than the one in force at its position.
+    OtherEpoch = 13,
+    /// A Welcome that leads nowhere.
+    BadWelcome = 14,
 }
 
 /// Why logging in does not go on by itself.
@@ -142,6 +155,64 @@ pub enum Event {
         state: MessageState,
         /// Why, if it will not be sent.
         reason: Option<UnsentReason>,
+    },
+    /// This device is in a conversation now, that somebody else began or added it to.
+    Joined {
+        /// Which one.
+        conversation: ConversationId,
+        /// What kind.
+        kind: ConversationKind,
+        /// Its name.
+        name: String,
+        /// Who added this device.
+        by: AccountId,
+    },
+    /// The members of a group changed.
+    Members {
+        /// Which one.
+        conversation: ConversationId,
+        /// Who changed them.
+        by: AccountId,
+        /// Accounts that are in it now.
+        added: Vec<AccountId>,
+        /// Accounts that are not in it any more.
+        removed: Vec<AccountId>,
+    },
+    /// A group's name or roles changed.
+    Renamed {
+        /// Which one.
+        conversation: ConversationId,
+        /// Who changed it.
+        by: AccountId,
+        /// Its name now.
+        name: String,
+    },
+    /// This device is not in a conversation any more.
+    Removed {
+        /// Which one.
+        conversation: ConversationId,
+        /// By whom.
+        by: AccountId,
+    },
+    /// What was wanted of a conversation cannot be done: nobody of that account can be added, or this member may not.
+    NotDone {
+        /// Which one.
+        conversation: ConversationId,
+        /// About whom, where it is about somebody.
+        account: Option<AccountId>,
+    },
+    /// What a member has read is not what came here (L5): the relay shows its members different orders. Only a hint, until
+    /// signed heads are compared.
+    OrderContradicted {
+        /// Where.
+        conversation: ConversationId,
+        /// Whose message says so.
+        by: AccountId,
+    },
+    /// This device cannot follow a conversation: entries are gone that it needs.
+    Behind {
+        /// Which one.
+        conversation: ConversationId,
     },
     /// A contact was found and pinned.
     ContactAdded {
@@ -245,6 +316,10 @@ impl Event {
             Event::StoreDamaged => (10, None),
             Event::Replaced => (11, None),
             Event::LogIn(_) => (12, None),
+            Event::Joined { by, .. } => (13, Some(*by)),
+            Event::Removed { by, .. } => (14, Some(*by)),
+            Event::OrderContradicted { by, .. } => (15, Some(*by)),
+            Event::Behind { .. } => (16, None),
             _ => return None,
         })
     }

@@ -10,12 +10,12 @@ use sealwire_wire::content::{Content, Part, Status};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
 use sealwire_wire::limits::{HELD_MAX, QUARANTINE_MAX, REQUEST_MESSAGES_MAX};
-use sealwire_wire::{AccountId, ContentId, DeviceHint, EnvelopeId, LogId, Position, Time};
+use sealwire_wire::{AccountId, ContentId, ConversationId, DeviceHint, EnvelopeId, LogId, Position, Time};
 
 use crate::contacts::Standing;
 use crate::engine::{Channel, Engine};
 use crate::event::{Event, Incoming, QuarantineReason, RequestView};
-use crate::record::{self, HeldRecord, MessageRecord, QuarantineRecord, SeenRecord, Table, Text, UnshownRecord};
+use crate::record::{self, HeldRecord, MessageRecord, QuarantineRecord, SeenRecord, Table, Talk, Text, UnshownRecord};
 use crate::step::Turn;
 
 /// How an attempt to open an envelope ended.
@@ -65,6 +65,12 @@ impl Engine {
     fn receive(&mut self, turn: &mut Turn<'_>, position: Position, at: Time, bytes: &[u8]) {
         let (envelope, body) = match Entry::decode(bytes) {
             Ok(Entry { kind: EntryKind::Direct, envelope, body: Body::Inline(body), .. }) => (envelope, body),
+            Ok(Entry { kind: EntryKind::Welcome, envelope, body, .. }) => {
+                if let Err(reason) = self.receive_welcome(turn, position, at, envelope, body) {
+                    self.quarantine(turn, position, Some(envelope), reason, bytes);
+                }
+                return;
+            }
             Ok(other) => {
                 return self.quarantine(turn, position, Some(other.envelope), QuarantineReason::Unsupported, bytes);
             }
@@ -144,7 +150,7 @@ impl Engine {
             return self.take_repeated(turn, account, at, header, &opened, content);
         }
         let gap = window.gap_before(header.counter);
-        self.take_content(turn, account, at, header, &opened, content)?;
+        self.take_content(turn, account, at, seen_now(turn, header), &opened, content)?;
         self.mark_seen(turn, account, header, window);
         if gap > 0 {
             turn.event(Event::Gap { account, missing: gap });
@@ -166,9 +172,9 @@ impl Engine {
     ) -> Result<(), QuarantineReason> {
         match content.part {
             Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
-                self.take_content(turn, account, at, header, bytes, content)
+                self.take_content(turn, account, at, seen_now(turn, header), bytes, content)
             }
-            Part::Status(_) | Part::Presence(_) => Ok(()),
+            Part::Status(_) | Part::Presence(_) | Part::Leave => Ok(()),
         }
     }
 
@@ -189,12 +195,13 @@ impl Engine {
         self.channels.insert(header.commitment, channel);
     }
 
-    fn take_content(
+    /// What a person said to this account alone.
+    pub(crate) fn take_content(
         &mut self,
         turn: &mut Turn<'_>,
         account: AccountId,
         at: Time,
-        header: &Header,
+        seen: SeenRecord,
         bytes: &[u8],
         content: Content,
     ) -> Result<(), QuarantineReason> {
@@ -202,7 +209,7 @@ impl Engine {
         match &content.part {
             Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
                 let id = content_id(one_to_one(self.log.id(), account), account, bytes);
-                return self.take_message(turn, account, at, header, id, bytes, content);
+                return self.take_message(turn, account, at, seen, id, bytes, content);
             }
             Part::Status(statuses) if contact.is_accepted() => {
                 for (id, status) in statuses.clone() {
@@ -216,8 +223,28 @@ impl Engine {
                 self.watch(turn);
             }
             Part::Status(_) | Part::Presence(_) => return Err(QuarantineReason::NotAccepted),
+            Part::Leave => {}
         }
         Ok(())
+    }
+
+    /// What somebody said in a group. Nobody is told that it came.
+    #[expect(clippy::too_many_arguments, reason = "a message, with what is known of it")]
+    pub(crate) fn take_group_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        group: ConversationId,
+        from: AccountId,
+        at: Time,
+        seen: SeenRecord,
+        id: ContentId,
+        bytes: &[u8],
+        content: Content,
+    ) {
+        if self.seen.insert(id, seen).is_none() {
+            turn.put(Table::Seen, id.0, record::encode(&seen));
+            self.show(turn, Some(group), from, at, id, bytes, content, false);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a message, with what is known of it")]
@@ -226,7 +253,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         account: AccountId,
         at: Time,
-        header: &Header,
+        seen: SeenRecord,
         id: ContentId,
         bytes: &[u8],
         content: Content,
@@ -241,10 +268,9 @@ impl Engine {
                 contact.waiting += 1;
                 self.save_contact(turn, account);
             }
-            let seen = SeenRecord { at: turn.now, commitment: header.commitment.0, counter: header.counter };
             self.seen.insert(id, seen);
             turn.put(Table::Seen, id.0, record::encode(&seen));
-            self.show(turn, account, at, id, bytes, content, request);
+            self.show(turn, None, account, at, id, bytes, content, request);
         }
         // Also for a duplicate: its sender did not get the first receipt.
         self.owe_receipt(turn, account, id, Status::Delivered);
@@ -255,6 +281,7 @@ impl Engine {
     fn show(
         &mut self,
         turn: &mut Turn<'_>,
+        group: Option<ConversationId>,
         from: AccountId,
         at: Time,
         id: ContentId,
@@ -263,11 +290,14 @@ impl Engine {
         request: bool,
     ) {
         let number = self.take_number(turn);
-        let record = MessageRecord { incoming: 1, id: Some(id), at, content: bytes.into() };
-        turn.put(Table::Message, record::message_key(from, number), record::encode(&record));
+        let record =
+            MessageRecord { incoming: 1, from: group.map(|_| from), id: Some(id), at, content: bytes.into() };
+        let talk = group.map_or(Talk::Person(from), Talk::Group);
+        turn.put(Table::Message, record::message_key(talk, number), record::encode(&record));
         let handle = self.handle_of(from);
         let unshown = UnshownRecord {
             from,
+            group,
             handle: handle.as_ref().map(|handle| Text::new(&handle.to_string())),
             request: u8::from(request),
             id,
@@ -275,7 +305,7 @@ impl Engine {
             content: bytes.into(),
         };
         turn.put(Table::Unshown, number.to_be_bytes(), record::encode(&unshown));
-        let message = Incoming { number, from, handle, id, content, at };
+        let message = Incoming { number, from, group, handle, id, content, at };
         turn.event(if request {
             Event::Request(RequestView { message, safety_number: SafetyNumber::of(self.log.id(), from) })
         } else {
@@ -338,7 +368,7 @@ impl Engine {
         }
     }
 
-    fn quarantine(
+    pub(crate) fn quarantine(
         &mut self,
         turn: &mut Turn<'_>,
         position: Position,
@@ -354,4 +384,8 @@ impl Engine {
         turn.put(Table::Quarantine, slot.to_be_bytes(), record::encode(&record));
         turn.event(Event::Quarantined { envelope, reason });
     }
+}
+
+fn seen_now(turn: &Turn<'_>, header: &Header) -> SeenRecord {
+    SeenRecord { at: turn.now, commitment: header.commitment.0, counter: header.counter }
 }

@@ -10,6 +10,7 @@
 mod command;
 mod connection;
 mod contacts;
+mod conversation;
 mod engine;
 mod event;
 mod inbox;
@@ -17,8 +18,11 @@ mod outbox;
 mod record;
 mod step;
 
-pub use command::{Command, ContactView, Invite, Refusal, Reply, To};
+pub use command::{Command, ContactView, ConversationView, GroupChange, Invite, Refusal, Reply, To};
 pub use engine::{Engine, LoadError, Profile, Settings};
 pub use event::{Event, Incoming, LogInProblem, MessageState, QuarantineReason, RequestView, UnsentReason};
-pub use record::{Change, StoredMessage, StoredQuarantine, StoredState, Table};
+pub use record::{Change, StoredMessage, StoredQuarantine, StoredState, Table, Talk};
+pub use sealwire_keys::Mode;
+pub use sealwire_session::mls::Suite;
+pub use sealwire_wire::conversation::{ConversationKind, Role};
 pub use step::{Input, Output, Step, Ticket};

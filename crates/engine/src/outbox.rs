@@ -4,7 +4,9 @@
 
 use sealwire_keys::{content_id, one_to_one};
 use sealwire_session::direct::{Commitment, SealError};
+use sealwire_session::mls::SealedError;
 use sealwire_wire::content::{BYTES, Content, Part, Status};
+use sealwire_wire::conversation::ConversationKind;
 use sealwire_wire::entry::Entry;
 use sealwire_wire::frame::{Failed, ToRelay};
 use sealwire_wire::handle::Handle;
@@ -12,20 +14,24 @@ use sealwire_wire::limits::{
     ACCEPTED_KEPT_MAX, DIRECT_MESSAGES_MAX, MESSAGE_MAX, MESSAGE_RETENTION_MS, OUTBOX_MAX, RECEIPT_IDS_MAX, RESEALS_MAX,
 };
 use sealwire_wire::padding::padded_length;
-use sealwire_wire::{AccountId, Code, ContentId, EnvelopeId, InboxAddress, LogId, Time};
+use sealwire_wire::{AccountId, Code, ContentId, ConversationId, EnvelopeId, InboxAddress, LogId, Time};
 
 use crate::command::{Refusal, Reply, To};
 use crate::connection::is_due;
+use crate::conversation::{Conversation, desk};
 use crate::engine::{Channel, Engine};
 use crate::event::{Event, MessageState, UnsentReason};
 use crate::record::{
-    self, ChannelRecord, MessageRecord, OutgoingRecord, RecordError, SealedRecord, SeenRecord, Table, Text,
+    self, ChannelRecord, MessageRecord, OutgoingRecord, RecordError, SealedRecord, SeenRecord, Table, Talk, Text,
+    WayRecord,
 };
 use crate::step::Turn;
 
 /// An outgoing message that is not finished.
 pub(crate) struct Outgoing {
     pub(crate) to: Option<AccountId>,
+    /// The group that it is for; else it is for an account.
+    group: Option<ConversationId>,
     /// Until it is known whose handle it is.
     handle: Option<Handle>,
     /// Whether a person wrote it; the rest is receipts and tokens, of which nobody is told.
@@ -46,9 +52,26 @@ const WAS_ACCEPTED: u8 = 2;
 
 struct Sealed {
     envelope: EnvelopeId,
-    inbox: InboxAddress,
-    commitment: Commitment,
+    way: Way,
     entry: Vec<u8>,
+}
+
+/// Where sealed bytes go.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Into an inbox, sealed under this key.
+    Direct { inbox: InboxAddress, commitment: Commitment },
+    /// Into a conversation, sealed in the epoch that was in force.
+    Conversation(ConversationId),
+}
+
+impl Way {
+    fn log(self) -> LogId {
+        match self {
+            Way::Direct { inbox, .. } => LogId::Inbox(inbox),
+            Way::Conversation(id) => LogId::Conversation(id),
+        }
+    }
 }
 
 impl Outgoing {
@@ -60,6 +83,7 @@ impl Outgoing {
     pub(crate) fn load(record: OutgoingRecord) -> Result<Outgoing, RecordError> {
         Ok(Outgoing {
             to: record.to,
+            group: record.group,
             handle: record.handle.map(|handle| handle.read_handle()).transpose()?,
             message: record.message & MESSAGE != 0,
             was_accepted: record.message & WAS_ACCEPTED != 0,
@@ -69,8 +93,12 @@ impl Outgoing {
             id: record.id,
             sealed: record.sealed.map(|sealed| Sealed {
                 envelope: sealed.envelope,
-                inbox: sealed.inbox,
-                commitment: Commitment(sealed.commitment),
+                way: match sealed.way {
+                    WayRecord::Direct { inbox, commitment } => {
+                        Way::Direct { inbox, commitment: Commitment(commitment) }
+                    }
+                    WayRecord::Conversation { conversation } => Way::Conversation(conversation),
+                },
                 entry: sealed.entry.into_vec(),
             }),
             reseals: record.reseals,
@@ -80,6 +108,7 @@ impl Outgoing {
     fn to_record(&self) -> OutgoingRecord {
         OutgoingRecord {
             to: self.to,
+            group: self.group,
             handle: self.handle.as_ref().map(|handle| Text::new(&handle.to_string())),
             message: if self.message { MESSAGE } else { 0 } | if self.was_accepted { WAS_ACCEPTED } else { 0 },
             state: self.state as u8,
@@ -88,8 +117,10 @@ impl Outgoing {
             id: self.id,
             sealed: self.sealed.as_ref().map(|sealed| SealedRecord {
                 envelope: sealed.envelope,
-                inbox: sealed.inbox,
-                commitment: sealed.commitment.0,
+                way: match sealed.way {
+                    Way::Direct { inbox, commitment } => WayRecord::Direct { inbox, commitment: commitment.0 },
+                    Way::Conversation(conversation) => WayRecord::Conversation { conversation },
+                },
                 entry: sealed.entry.clone().into(),
             }),
             reseals: self.reseals,
@@ -157,7 +188,15 @@ impl Engine {
         if self.log.is_retired() {
             return Err(Refusal::Retired);
         }
-        let (to, handle) = self.resolve_recipient(to)?;
+        let group = match &to {
+            To::Group(id) => Some(*id),
+            _ => None,
+        };
+        let (to, handle) = if group.is_some() { (None, None) } else { self.resolve_recipient(to)? };
+        if let Some(id) = group {
+            let is_in = |conversation: &Conversation| conversation.kind == ConversationKind::Group && conversation.may_write();
+            self.conversations.get(&id).filter(|c| is_in(c)).ok_or(Refusal::UnknownConversation)?;
+        }
         let content = Content { salt: turn.random(), in_reply_to, must_understand: Vec::new(), part }.encode();
         if padded_length(content.len()) > MESSAGE_MAX {
             return Err(Refusal::TooLarge(content.len()));
@@ -165,7 +204,10 @@ impl Engine {
         if self.outbox_is_full() {
             return Err(Refusal::OutboxFull);
         }
-        let number = self.enqueue(turn, to, handle, true, content);
+        if let Some(id) = group {
+            return Ok(Reply::Queued(self.enqueue_in_group(turn, id, true, content)));
+        }
+        let number = self.enqueue(turn, to, handle, None, true, content);
         if let Some(account) = to {
             self.add_to_history(turn, account, number);
         }
@@ -180,6 +222,7 @@ impl Engine {
 
     fn resolve_recipient(&self, to: To) -> Result<(Option<AccountId>, Option<Handle>), Refusal> {
         let (account, handle) = match to {
+            To::Group(_) => return Err(Refusal::UnknownConversation),
             To::Account(account) => (account, None),
             To::Handle(handle) if handle.host != self.own.relay_name => {
                 return Err(Refusal::OtherRelay(handle, self.own.relay_name.clone()));
@@ -206,7 +249,22 @@ impl Engine {
     /// Receipts, tokens and the like: outgoing like a message, and nobody is told of them.
     pub(crate) fn enqueue_part(&mut self, turn: &mut Turn<'_>, account: AccountId, part: Part) {
         let content = Content::of(turn.random(), part).encode();
-        self.enqueue(turn, Some(account), None, false, content);
+        self.enqueue(turn, Some(account), None, None, false, content);
+    }
+
+    /// For the members of a group.
+    pub(crate) fn enqueue_in_group(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        message: bool,
+        content: Vec<u8>,
+    ) -> u64 {
+        let number = self.enqueue(turn, None, None, Some(id), message, content);
+        if message {
+            self.put_history(turn, Talk::Group(id), number);
+        }
+        number
     }
 
     fn enqueue(
@@ -214,13 +272,19 @@ impl Engine {
         turn: &mut Turn<'_>,
         to: Option<AccountId>,
         handle: Option<Handle>,
+        group: Option<ConversationId>,
         message: bool,
         content: Vec<u8>,
     ) -> u64 {
         let number = self.take_number(turn);
-        let id = to.map(|account| self.own_content_id(account, &content));
+        let own = self.log.id();
+        let id = match group {
+            Some(group) => Some(content_id(group, own, &content)),
+            None => to.map(|account| self.own_content_id(account, &content)),
+        };
         let outgoing = Outgoing {
             to,
+            group,
             handle,
             message,
             state: MessageState::Queued,
@@ -241,10 +305,14 @@ impl Engine {
     }
 
     fn add_to_history(&self, turn: &mut Turn<'_>, account: AccountId, number: u64) {
+        self.put_history(turn, Talk::Person(account), number);
+    }
+
+    fn put_history(&self, turn: &mut Turn<'_>, talk: Talk, number: u64) {
         let Some(outgoing) = self.outgoing.get(&number) else { return };
-        let record =
-            MessageRecord { incoming: 0, id: outgoing.id, at: outgoing.at, content: outgoing.content.clone().into() };
-        turn.put(Table::Message, record::message_key(account, number), record::encode(&record));
+        let content = outgoing.content.clone().into();
+        let record = MessageRecord { incoming: 0, from: None, id: outgoing.id, at: outgoing.at, content };
+        turn.put(Table::Message, record::message_key(talk, number), record::encode(&record));
     }
 
     /// It is known now whose a handle is: what waited for it has a receiver.
@@ -304,7 +372,7 @@ impl Engine {
             }
             self.by_content.insert(id, number);
             self.save_outgoing(turn, number);
-            turn.delete(Table::Message, record::message_key(from, number));
+            turn.delete(Table::Message, record::message_key(Talk::Person(from), number));
             self.add_to_history(turn, to, number);
         }
     }
@@ -314,6 +382,7 @@ impl Engine {
     /// Sends what can be sent now, in order; then looks up whoever else is to be looked up, as far as there is room.
     pub(crate) fn pump(&mut self, turn: &mut Turn<'_>) {
         self.pump_outbox(turn);
+        self.pump_conversations(turn);
         self.ask_for_held(turn);
         self.refresh_waiting(turn);
     }
@@ -336,8 +405,18 @@ impl Engine {
         if outgoing.to.is_some_and(|account| self.link.gone.contains(&account)) {
             return;
         }
-        if outgoing.sealed.is_some() {
-            return self.send_sealed(turn, number);
+        match &outgoing.sealed {
+            Some(Sealed { way: Way::Conversation(id), .. }) => {
+                if self.conversations.get(id).is_some_and(Conversation::may_seal) {
+                    self.send_sealed(turn, number);
+                }
+                return;
+            }
+            Some(_) => return self.send_sealed(turn, number),
+            None => {}
+        }
+        if let Some(id) = outgoing.group {
+            return self.send_in(turn, id, number);
         }
         let Some(account) = outgoing.to else {
             if let Some(handle) = outgoing.handle.clone().filter(|_| self.link.has_room_to_ask()) {
@@ -358,6 +437,14 @@ impl Engine {
         if contact.log.is_retired() {
             return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::Retired));
         }
+        if self.is_mls() && contact.is_mls() {
+            self.begin_one_to_one(turn, account);
+            return self.send_in(turn, one_to_one(self.log.id(), account), number);
+        }
+        if self.is_mls() || contact.is_mls() {
+            // Never from the one to the other (D).
+            return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NoCommonMode));
+        }
         match self.seal(turn, account, number) {
             Ok(()) => {
                 self.send_sealed(turn, number);
@@ -366,6 +453,79 @@ impl Engine {
                 }
             }
             Err(reason) => self.finish(turn, number, MessageState::Unsent, Some(reason)),
+        }
+    }
+
+    /// Seals for the members of a conversation, once it is caught up with (L4). Ratchet and bytes are durable before the
+    /// bytes leave.
+    fn send_in(&mut self, turn: &mut Turn<'_>, id: ConversationId, number: u64) {
+        let (Some(conversation), Some(outgoing)) = (self.conversations.get_mut(&id), self.outgoing.get_mut(&number)) else {
+            return;
+        };
+        if !conversation.may_seal() {
+            return;
+        }
+        let envelope = EnvelopeId(turn.random());
+        let sealed = conversation.seal(&mut desk!(self, turn), envelope, &outgoing.content);
+        let entry = match sealed {
+            Ok(entry) => entry,
+            Err(SealedError::TooLarge(_)) => {
+                let reason = UnsentReason::Refused(Code::TooLarge);
+                return self.finish(turn, number, MessageState::Unsent, Some(reason));
+            }
+            Err(SealedError::NoMember) => {
+                return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NoMember));
+            }
+        };
+        outgoing.sealed = Some(Sealed { envelope, way: Way::Conversation(id), entry });
+        let (message, to) = (outgoing.message, outgoing.to);
+        self.by_envelope.insert(envelope, number);
+        self.save_outgoing(turn, number);
+        self.save_conversation(turn, id);
+        self.send_sealed(turn, number);
+        if let Some(account) = to.filter(|_| message) {
+            self.hand_presence(turn, account);
+        }
+    }
+
+    /// Whether an entry that was read is one that this device has sent.
+    pub(crate) fn is_own(&self, entry: &Entry, bytes: &[u8]) -> bool {
+        let outgoing = self.by_envelope.get(&entry.envelope).and_then(|number| self.outgoing.get(number));
+        outgoing.and_then(|outgoing| outgoing.sealed.as_ref()).is_some_and(|sealed| sealed.entry == bytes)
+    }
+
+    /// What was sealed under an envelope is sealed again, under another (L4). Of which conversation it was.
+    pub(crate) fn unseal(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId) -> Option<ConversationId> {
+        let number = *self.by_envelope.get(&envelope)?;
+        let outgoing = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.waits_for_relay())?;
+        let Some(Sealed { way: Way::Conversation(id), .. }) = outgoing.sealed else { return None };
+        outgoing.sealed = None;
+        self.by_envelope.remove(&envelope);
+        self.link.in_flight.remove(&envelope);
+        self.unsent.insert(number);
+        self.save_outgoing(turn, number);
+        Some(id)
+    }
+
+    /// A commit was read: whatever was sealed before it and is not accepted is stale (L4).
+    pub(crate) fn unseal_stale(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let is_of = |outgoing: &Outgoing| matches!(&outgoing.sealed, Some(Sealed { way: Way::Conversation(of), .. }) if *of == id);
+        let stale = |outgoing: &&Outgoing| outgoing.waits_for_relay() && is_of(outgoing);
+        let envelopes: Vec<_> =
+            self.outgoing.values().filter(stale).filter_map(|o| o.sealed.as_ref().map(|sealed| sealed.envelope)).collect();
+        for envelope in envelopes {
+            self.unseal(turn, envelope);
+        }
+    }
+
+    /// This device is out of a conversation: what it had to say there will not be sent.
+    pub(crate) fn fail_in_conversation(&mut self, turn: &mut Turn<'_>, id: ConversationId, reason: UnsentReason) {
+        let own = self.log.id();
+        let is_for = |o: &Outgoing| o.group == Some(id) || o.to.is_some_and(|to| one_to_one(own, to) == id);
+        let numbers: Vec<u64> =
+            self.outgoing.iter().filter(|(_, o)| o.waits_for_relay() && is_for(o)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.finish(turn, number, MessageState::Unsent, Some(reason));
         }
     }
 
@@ -388,7 +548,7 @@ impl Engine {
             SealError::KeyExhausted => UnsentReason::NoCommonMode,
         })?;
         let entry = Entry::direct(envelope, body).encode();
-        outgoing.sealed = Some(Sealed { envelope, inbox, commitment, entry });
+        outgoing.sealed = Some(Sealed { envelope, way: Way::Direct { inbox, commitment }, entry });
         self.by_envelope.insert(envelope, number);
         let channel = Channel::Sending { account, next: (counter + 1).min(DIRECT_MESSAGES_MAX) };
         turn.put(Table::Channel, commitment.0, record::encode(&channel.to_record()));
@@ -399,7 +559,7 @@ impl Engine {
 
     fn send_sealed(&mut self, turn: &mut Turn<'_>, number: u64) {
         let Some(sealed) = self.outgoing.get(&number).and_then(|outgoing| outgoing.sealed.as_ref()) else { return };
-        turn.send(ToRelay::Append { log: LogId::Inbox(sealed.inbox), entry: sealed.entry.clone(), roster: None });
+        turn.send(ToRelay::Append { log: sealed.way.log(), entry: sealed.entry.clone(), roster: None });
         self.link.in_flight.insert(sealed.envelope, turn.now);
         self.unsent.remove(&number);
     }
@@ -425,11 +585,15 @@ impl Engine {
 
     pub(crate) fn append_failed(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, failed: &Failed) {
         self.link.in_flight.remove(&envelope);
-        let Some(&number) = self.by_envelope.get(&envelope) else { return };
-        if !self.outgoing.get(&number).is_some_and(Outgoing::waits_for_relay) {
+        if self.commit_failed(turn, envelope, failed) {
             return;
         }
+        let Some(&number) = self.by_envelope.get(&envelope) else { return };
+        let Some(outgoing) = self.outgoing.get(&number).filter(|outgoing| outgoing.waits_for_relay()) else { return };
+        let in_conversation = matches!(&outgoing.sealed, Some(Sealed { way: Way::Conversation(_), .. }));
         match failed.code {
+            // Out of the roster: what comes of the log says by whom, or the relay is wrong and the next connection helps.
+            Code::NotAllowed | Code::UnknownLog if in_conversation => {}
             Code::Busy | Code::RateLimited => {
                 self.link.paused_until = Some(turn.now.plus(failed.retry_after_ms.max(100)));
                 self.unsent.insert(number);
@@ -536,7 +700,7 @@ impl Engine {
     fn reseal_if_outdated(&mut self, turn: &mut Turn<'_>, number: u64) {
         let Some(outgoing) = self.outgoing.get(&number) else { return };
         let (Some(sealed), Some(account)) = (&outgoing.sealed, outgoing.to) else { return };
-        let commitment = sealed.commitment;
+        let Way::Direct { commitment, .. } = sealed.way else { return };
         if outgoing.state != MessageState::Accepted || outgoing.reseals >= RESEALS_MAX {
             return;
         }

@@ -2,12 +2,15 @@
 //! sealed by the store; every value is wiped from memory when dropped.
 
 use sealwire_wire::content::Content;
+use sealwire_wire::conversation::{ConversationKind, Role};
 use sealwire_wire::handle::Handle;
 use sealwire_wire::{
-    AccountId, ContentId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId, Position,
-    PresenceToken, Time,
+    AccountId, Chain, ContentId, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId,
+    Position, PresenceToken, RosterHash, Time,
 };
-use tls_codec::{DeserializeBytes, Serialize, Size, TlsByteVecU24, TlsDeserializeBytes, TlsSerialize, TlsSize};
+use tls_codec::{
+    DeserializeBytes, Serialize, Size, TlsByteVecU8, TlsByteVecU24, TlsDeserializeBytes, TlsSerialize, TlsSize,
+};
 use zeroize::Zeroizing;
 
 use crate::event::{Incoming, MessageState, QuarantineReason};
@@ -40,11 +43,21 @@ pub enum Table {
     Receipt = 11,
     /// By slot, of a ring: what was rejected.
     Quarantine = 12,
+    /// By conversation: where it stands.
+    Conversation = 13,
+    /// By conversation: what it is to become, and a commit that waits.
+    Intent = 14,
+    /// Pages of what MLS keeps.
+    Mls = 15,
+    /// By the key of its record: own key packages, and when they were made.
+    KeyPackage = 16,
+    /// By envelope: Welcomes whose bytes are still to be fetched.
+    Welcome = 17,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 17] = [
         Table::Own,
         Table::Contact,
         Table::Handle,
@@ -57,10 +70,15 @@ impl Table {
         Table::Held,
         Table::Receipt,
         Table::Quarantine,
+        Table::Conversation,
+        Table::Intent,
+        Table::Mls,
+        Table::KeyPackage,
+        Table::Welcome,
     ];
 
     /// The tables that [`crate::Engine::load`] wants, whole. The others are read by the application, in pieces.
-    pub const LOADED: [Table; 8] = [
+    pub const LOADED: [Table; 13] = [
         Table::Own,
         Table::Contact,
         Table::Handle,
@@ -69,6 +87,11 @@ impl Table {
         Table::Seen,
         Table::Held,
         Table::Receipt,
+        Table::Conversation,
+        Table::Intent,
+        Table::Mls,
+        Table::KeyPackage,
+        Table::Welcome,
     ];
 }
 
@@ -172,6 +195,8 @@ pub(crate) struct OwnRecord {
     pub(crate) behind: u8,
     pub(crate) receipt_delay_ms: u64,
     pub(crate) presence: Option<PresenceToken>,
+    pub(crate) classical: u8,
+    pub(crate) key_packages: u32,
     pub(crate) entries: Vec<TlsByteVecU24>,
     /// An entry for the own account log that the relay has not confirmed.
     pub(crate) publishing: Option<TlsByteVecU24>,
@@ -240,6 +265,7 @@ pub(crate) struct SeenRecord {
 #[derive(Clone, TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct OutgoingRecord {
     pub(crate) to: Option<AccountId>,
+    pub(crate) group: Option<ConversationId>,
     pub(crate) handle: Option<Text>,
     /// Whether it is a message of a person; the rest is receipts, tokens and the like.
     pub(crate) message: u8,
@@ -255,9 +281,71 @@ pub(crate) struct OutgoingRecord {
 #[derive(Clone, PartialEq, Eq, TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct SealedRecord {
     pub(crate) envelope: EnvelopeId,
-    pub(crate) inbox: InboxAddress,
-    pub(crate) commitment: [u8; 32],
+    pub(crate) way: WayRecord,
     pub(crate) entry: TlsByteVecU24,
+}
+
+/// Where sealed bytes go, and until when they are good.
+#[derive(Clone, PartialEq, Eq, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+#[repr(u8)]
+pub(crate) enum WayRecord {
+    #[tls_codec(discriminant = 1)]
+    Direct { inbox: InboxAddress, commitment: [u8; 32] },
+    #[tls_codec(discriminant = 2)]
+    Conversation { conversation: ConversationId },
+}
+
+/// Where a conversation stands.
+#[derive(Clone, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+pub(crate) struct ConversationRecord {
+    pub(crate) kind: ConversationKind,
+    pub(crate) peer: Option<AccountId>,
+    /// The name of its MLS records; empty: there are none.
+    pub(crate) group: TlsByteVecU8,
+    pub(crate) flags: u8,
+    pub(crate) cursor: Position,
+    pub(crate) newest_commit: Position,
+    pub(crate) chain: Chain,
+    pub(crate) joined_by: Option<EnvelopeId>,
+    pub(crate) own_leave: Option<EnvelopeId>,
+    pub(crate) sealed: u32,
+    pub(crate) updated_at: Time,
+    pub(crate) update_due: Option<Time>,
+    pub(crate) leaving: Vec<AccountId>,
+}
+
+/// What a conversation is to become.
+#[derive(Clone, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+pub(crate) struct IntentRecord {
+    pub(crate) intents: Vec<WantRecord>,
+    pub(crate) pending: Option<PendingRecord>,
+}
+
+#[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+#[repr(u8)]
+pub(crate) enum WantRecord {
+    #[tls_codec(discriminant = 1)]
+    Add { account: AccountId },
+    #[tls_codec(discriminant = 2)]
+    Remove { account: AccountId },
+    #[tls_codec(discriminant = 3)]
+    Rename { name: Text },
+    #[tls_codec(discriminant = 4)]
+    SetRole { account: AccountId, role: Role },
+    #[tls_codec(discriminant = 5)]
+    Update,
+}
+
+/// A commit that waits for its position.
+#[derive(Clone, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+pub(crate) struct PendingRecord {
+    pub(crate) envelope: EnvelopeId,
+    pub(crate) creates: u8,
+    pub(crate) entry: TlsByteVecU24,
+    pub(crate) before: RosterHash,
+    pub(crate) roster: Vec<InboxAddress>,
+    pub(crate) welcomes: Vec<(InboxAddress, TlsByteVecU24)>,
+    pub(crate) blob: Option<TlsByteVecU24>,
 }
 
 /// An envelope that waits for a look-up.
@@ -272,6 +360,7 @@ pub(crate) struct HeldRecord {
 #[derive(TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct MessageRecord {
     pub(crate) incoming: u8,
+    pub(crate) from: Option<AccountId>,
     pub(crate) id: Option<ContentId>,
     pub(crate) at: Time,
     pub(crate) content: TlsByteVecU24,
@@ -280,6 +369,7 @@ pub(crate) struct MessageRecord {
 #[derive(TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct UnshownRecord {
     pub(crate) from: AccountId,
+    pub(crate) group: Option<ConversationId>,
     pub(crate) handle: Option<Text>,
     pub(crate) request: u8,
     pub(crate) id: ContentId,
@@ -297,8 +387,8 @@ pub(crate) struct QuarantineRecord {
 }
 
 /// The key of [`Table::Message`].
-pub(crate) fn message_key(account: AccountId, number: u64) -> Vec<u8> {
-    [&account.0[..], &number.to_be_bytes()].concat()
+pub(crate) fn message_key(talk: Talk, number: u64) -> Vec<u8> {
+    [&talk.as_bytes()[..], &number.to_be_bytes()].concat()
 }
 
 /// The key of [`Table::Receipt`].
@@ -306,11 +396,32 @@ pub(crate) fn receipt_key(account: AccountId, id: ContentId) -> Vec<u8> {
     [account.0, id.0].concat()
 }
 
+/// Whom one talks with: a person, on whatever devices and in whatever mode, or a group.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Talk {
+    /// A person.
+    Person(AccountId),
+    /// A group.
+    Group(ConversationId),
+}
+
+impl Talk {
+    /// Both are hashes, and no account is a conversation.
+    fn as_bytes(&self) -> &[u8; 32] {
+        match self {
+            Talk::Person(account) => &account.0,
+            Talk::Group(conversation) => &conversation.0,
+        }
+    }
+}
+
 /// A message of the history.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredMessage {
-    /// With whom.
-    pub with: AccountId,
+    /// With whom: the account, or the group's id.
+    pub with: [u8; 32],
+    /// Whose, where it came in a group.
+    pub from: Option<AccountId>,
     /// Grows with each message, either way.
     pub number: u64,
     /// Whether it came, or went.
@@ -329,7 +440,8 @@ impl StoredMessage {
         let (account, number) = key.split_at_checked(32)?;
         let record: MessageRecord = decode(value).ok()?;
         Some(StoredMessage {
-            with: AccountId::try_from(account).ok()?,
+            with: account.try_into().ok()?,
+            from: record.from,
             number: u64::from_be_bytes(number.try_into().ok()?),
             incoming: record.incoming == 1,
             id: record.id,
@@ -344,6 +456,7 @@ impl StoredMessage {
         let incoming = Incoming {
             number: u64::from_be_bytes(key.try_into().ok()?),
             from: record.from,
+            group: record.group,
             handle: record.handle.map(|handle| handle.read_handle()).transpose().ok()?,
             id: record.id,
             content: Content::decode(record.content.as_slice()).ok()?,
@@ -352,9 +465,9 @@ impl StoredMessage {
         Some((incoming, record.request == 1))
     }
 
-    /// The keys of one account's messages begin with these bytes.
-    pub fn prefix(account: AccountId) -> Vec<u8> {
-        account.0.to_vec()
+    /// The keys of one talk's messages begin with these bytes.
+    pub fn prefix(talk: Talk) -> Vec<u8> {
+        talk.as_bytes().to_vec()
     }
 }
 
@@ -403,7 +516,7 @@ impl StoredQuarantine {
 
 impl QuarantineReason {
     /// Every reason.
-    pub const ALL: [QuarantineReason; 10] = [
+    pub const ALL: [QuarantineReason; 14] = [
         QuarantineReason::Malformed,
         QuarantineReason::Unsupported,
         QuarantineReason::UnknownSender,
@@ -414,6 +527,10 @@ impl QuarantineReason {
         QuarantineReason::Blocked,
         QuarantineReason::NotAccepted,
         QuarantineReason::TooLate,
+        QuarantineReason::InvalidCommit,
+        QuarantineReason::OutOfOrder,
+        QuarantineReason::OtherEpoch,
+        QuarantineReason::BadWelcome,
     ];
 }
 

@@ -217,6 +217,11 @@ impl AccountLog {
             Change::RotateDevice { device, .. } if device != self.device.key.device_id() => {
                 return Err(AccountError::Signer);
             }
+            // Whoever is written to in direct mode has keys for it; a device of conversations says with this entry that its
+            // store was put back, and has none.
+            Change::RotateDevice { direct, .. } if direct.is_empty() && self.device.modes.contains(&Mode::Direct) => {
+                return Err(AccountError::Malformed);
+            }
             Change::RotateDevice { direct, .. } => {
                 self.superseded.append(&mut self.device.direct);
                 self.device.direct = direct;
@@ -396,10 +401,12 @@ mod wire {
                         return Err(AccountError::Malformed);
                     }
                     let direct =
-                        if modes.contains(&Mode::Direct) || !direct.is_empty() { keys(&direct)? } else { Vec::new() };
+                        if modes.contains(&Mode::Direct) { keys(&direct)? } else { keys_or_none(&direct)? };
                     Change::Genesis { kind, device: DeviceCard { key: DeviceKey::parse(&key)?, modes, direct } }
                 }
-                WireChange::RotateDevice { device, direct } => Change::RotateDevice { device, direct: keys(&direct)? },
+                WireChange::RotateDevice { device, direct } => {
+                    Change::RotateDevice { device, direct: keys_or_none(&direct)? }
+                }
                 WireChange::Retire => Change::Retire,
             };
             Ok(AccountEntry {
@@ -411,6 +418,10 @@ mod wire {
                 signer: self.signer,
             })
         }
+    }
+
+    fn keys_or_none(listed: &TlsVecU16<Key>) -> Result<Vec<DirectKey>, AccountError> {
+        if listed.is_empty() { Ok(Vec::new()) } else { keys(listed) }
     }
 
     fn keys(keys: &TlsVecU16<Key>) -> Result<Vec<DirectKey>, AccountError> {

@@ -319,8 +319,8 @@ impl Connection {
             (Waiting::InboxCheck(stage), Answer::Records(records)) => self.inbox_checked(stage, &records),
             (Waiting::Page(log), Answer::Page(page)) => self.page_loaded(log, page),
             (Waiting::Cursor(log), Answer::Cursor(cursor)) => self.cursor_loaded(log, cursor),
-            (Waiting::Attach { request, conversation }, Answer::Cursor(cursor)) => {
-                self.attach_loaded(request, conversation, cursor);
+            (Waiting::Attach { request, conversation }, Answer::Place(place)) => {
+                self.attach_loaded(request, conversation, place);
             }
             (Waiting::Head { request, conversation }, Answer::Head(head)) => {
                 self.head_loaded(request, conversation, head)

@@ -2,11 +2,11 @@
 
 use sealwire_keys::HeadToBeSigned;
 use sealwire_store as store;
-use sealwire_store::{Head, Operation, Outcome};
+use sealwire_store::{Head, Operation, Outcome, Reader};
 use sealwire_wire::entry::Entry;
 use sealwire_wire::frame::{FromRelay, RequestId, Welcome};
 use sealwire_wire::limits::ATTACHED_LOGS_MAX;
-use sealwire_wire::{Code, ConversationId, InboxAddress, LogId, Position};
+use sealwire_wire::{Code, ConversationId, InboxAddress, LogId};
 
 use crate::append::{code_of, explain, read_welcomes};
 use crate::connection::{BUSY_RETRY_MS, Connection, Session, State, Waiting};
@@ -59,22 +59,24 @@ impl Connection {
 
     pub(crate) fn attach(&mut self, session: Session, request: RequestId, conversation: ConversationId) {
         let log = LogId::Conversation(conversation);
-        if self.readers.reads(log) {
-            return self.send(FromRelay::Done { request });
-        }
-        if self.readers.len() >= ATTACHED_LOGS_MAX {
+        if !self.readers.reads(log) && self.readers.len() >= ATTACHED_LOGS_MAX {
             return self.fail(Code::Busy, request, None, BUSY_RETRY_MS, "too many logs are attached");
         }
-        let question = Question::Cursor { log, reader: session.inbox };
+        let question = Question::Place { log, reader: session.inbox };
         self.load(question, Waiting::Attach { request, conversation });
     }
 
     /// Who never read the log is answered like where there is none: who talks to whom is nobody's business.
-    pub(crate) fn attach_loaded(&mut self, request: RequestId, conversation: ConversationId, cursor: Option<Position>) {
-        let Some(cursor) = cursor else {
+    pub(crate) fn attach_loaded(
+        &mut self,
+        request: RequestId,
+        conversation: ConversationId,
+        place: Option<(Reader, Head)>,
+    ) {
+        let Some((Reader { cursor, chain, .. }, Head { newest_commit, length, .. })) = place else {
             return self.refuse_request(Code::NotAllowed, request, "this device does not read that log");
         };
-        self.send(FromRelay::Done { request });
+        self.send(FromRelay::Attached { request, read_upto: cursor, chain, newest_commit, length });
         self.read_log(LogId::Conversation(conversation), cursor);
     }
 

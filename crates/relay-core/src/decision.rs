@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sealwire_store::{BlobPart, Delivered, Head, Operation, Outcome, Page, Record, RecordKey, Store, StoreError};
+use sealwire_store::{BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError};
 use sealwire_wire::frame::FromRelay;
 use sealwire_wire::{BlobHash, DeviceId, InboxAddress, LogId, Position, PresenceToken};
 
@@ -151,6 +151,13 @@ pub enum Question {
         /// Whose cursor.
         reader: InboxAddress,
     },
+    /// Where a reader of a conversation log stands.
+    Place {
+        /// Which log.
+        log: LogId,
+        /// Whose.
+        reader: InboxAddress,
+    },
     /// The newest state of a log.
     Head(LogId),
     /// A piece of a blob.
@@ -175,6 +182,8 @@ pub enum Answer {
     Page(Option<Page>),
     /// To [`Question::Cursor`].
     Cursor(Option<Position>),
+    /// To [`Question::Place`]; `None` where it does not read that log.
+    Place(Option<(Reader, Head)>),
     /// To [`Question::Head`].
     Head(Option<Head>),
     /// To [`Question::Blob`].
@@ -197,6 +206,7 @@ impl Question {
                 Answer::Page(page(store, *log, *reader, *after, *entries, *bytes)?)
             }
             Question::Cursor { log, reader } => Answer::Cursor(store.cursor(*log, *reader)?),
+            Question::Place { log, reader } => Answer::Place(store.reader(*log, *reader)?.zip(store.head(*log)?)),
             Question::Head(log) => Answer::Head(store.head(*log)?),
             Question::Blob { hash, offset, most } => Answer::Blob(store.blob(*hash, *offset, *most)?),
             Question::KeyPackages(device) => Answer::KeyPackages(store.key_packages(*device)?),
@@ -276,5 +286,6 @@ fn frame_name(frame: &FromRelay) -> &'static str {
         FromRelay::Head { .. } => "Send(Head)",
         FromRelay::Blob { .. } => "Send(Blob)",
         FromRelay::KeyPackages { .. } => "Send(KeyPackages)",
+        FromRelay::Attached { .. } => "Send(Attached)",
     }
 }

@@ -300,6 +300,8 @@ pub struct Reader {
     pub cursor: Position,
     /// The last entry that it may read, where a roster dropped it: the one that did (C6). `None`: it may read all.
     pub until: Option<Position>,
+    /// The chain at its cursor; `None` in inboxes, and where the entry behind the cursor is gone (L5).
+    pub chain: Option<Chain>,
 }
 
 /// A piece of a blob.

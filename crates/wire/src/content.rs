@@ -15,6 +15,8 @@ pub const BYTES: &str = "application/octet-stream";
 pub const STATUS: &str = "application/mimi-message-status";
 /// The media type of a presence token (A2).
 pub const PRESENCE: &str = "application/sealwire-presence";
+/// The media type of a wish to leave a group (C5).
+pub const LEAVE: &str = "application/sealwire-leave";
 /// The extension that lists what may not be ignored (E3).
 pub const MUST_UNDERSTAND: &str = "sealwire.must-understand";
 
@@ -48,6 +50,8 @@ pub enum Part {
     Status(Vec<(ContentId, Status)>),
     /// The sender's presence token; `None` takes it back.
     Presence(Option<PresenceToken>),
+    /// Whoever says it wants to be removed from the group (C5).
+    Leave,
     /// Anything else that MIMI content can be; kept, and shown as what it is.
     Other {
         /// The CBOR of the whole part.
@@ -62,6 +66,7 @@ impl std::fmt::Debug for Part {
             Part::Bytes { bytes, .. } => write!(f, "Bytes({})", bytes.len()),
             Part::Status(statuses) => write!(f, "Status({})", statuses.len()),
             Part::Presence(token) => write!(f, "Presence({})", if token.is_some() { "given" } else { "taken back" }),
+            Part::Leave => f.write_str("Leave"),
             Part::Other { raw } => write!(f, "Other({} bytes)", raw.len()),
         }
     }
@@ -137,6 +142,7 @@ impl Content {
             Part::Bytes { media_type, bytes } => (RENDER, media_type.as_str(), bytes.clone()),
             Part::Status(statuses) => (UNSPECIFIED, STATUS, encode_statuses(statuses)),
             Part::Presence(token) => (UNSPECIFIED, PRESENCE, token.map_or(Vec::new(), |token| token.0.to_vec())),
+            Part::Leave => (UNSPECIFIED, LEAVE, Vec::new()),
             Part::Other { .. } => return Ok(()),
         };
         // [disposition, language, cardinality, content type, content]
@@ -205,6 +211,7 @@ fn read_part(d: &mut Decoder<'_>, whole: &[u8]) -> Result<Part, ContentError> {
         TEXT => Part::Text(std::str::from_utf8(bytes).map_err(|_| ContentError::Field("text"))?.to_owned()),
         STATUS => Part::Status(decode_statuses(bytes)?),
         PRESENCE if bytes.is_empty() => Part::Presence(None),
+        LEAVE if bytes.is_empty() => Part::Leave,
         PRESENCE => Part::Presence(Some(bytes.try_into().map_err(|_| ContentError::Field("presence"))?)),
         _ => Part::Bytes { media_type: media_type.to_owned(), bytes: bytes.to_vec() },
     })
@@ -324,6 +331,7 @@ mod tests {
             Part::Status(ids),
             Part::Presence(Some(PresenceToken([5; 16]))),
             Part::Presence(None),
+            Part::Leave,
             // A null part: [disposition, language, cardinality 0].
             Part::Other { raw: vec![0x83, 0x01, 0x60, 0x00] },
         ];

@@ -174,6 +174,13 @@ pub enum FromRelay {
     Head { request: RequestId, conversation: ConversationId, length: Position, chain: Chain, signature: [u8; 64] },
     Blob { request: RequestId, size: u64, offset: u64, bytes: Vec<u8> },
     KeyPackages { request: RequestId, packages: Vec<KeyPackage> },
+    Attached {
+        request: RequestId,
+        read_upto: Position,
+        chain: Option<Chain>,
+        newest_commit: Position,
+        length: Position,
+    },
 }
 
 /// The first frame on a connection.
@@ -508,6 +515,13 @@ impl FromRelay {
                 signature: signature.to_vec(),
             }),
             FromRelay::Blob { request, size, offset, bytes } => Frame::Blob(pb::Blob { request, size, offset, bytes }),
+            FromRelay::Attached { request, read_upto, chain, newest_commit, length } => Frame::Attached(pb::Attached {
+                request,
+                read_upto: read_upto.0,
+                chain: chain.map_or(Vec::new(), |chain| chain.0.to_vec()),
+                newest_commit: newest_commit.0,
+                length: length.0,
+            }),
             FromRelay::KeyPackages { request, packages } => Frame::KeyPackages(pb::KeyPackages {
                 request,
                 packages: packages.into_iter().map(KeyPackage::into_wire).collect(),
@@ -594,7 +608,7 @@ impl FromRelay {
             Frame::Trimmed(f) => FromRelay::Trimmed {
                 log: id("log", &f.log)?,
                 position: Position(f.position),
-                chain: if f.chain.is_empty() { None } else { Some(id("chain", &f.chain)?) },
+                chain: optional("chain", &f.chain)?,
             },
             Frame::Presence(f) => FromRelay::Presence { token: id("token", &f.token)?, online: f.online },
             Frame::Head(f) => FromRelay::Head {
@@ -609,6 +623,13 @@ impl FromRelay {
                 size: f.size,
                 offset: f.offset,
                 bytes: at_most("bytes", f.bytes, BLOB_CHUNK_MAX)?,
+            },
+            Frame::Attached(f) => FromRelay::Attached {
+                request: f.request,
+                read_upto: Position(f.read_upto),
+                chain: optional("chain", &f.chain)?,
+                newest_commit: Position(f.newest_commit),
+                length: Position(f.length),
             },
             Frame::KeyPackages(f) => FromRelay::KeyPackages {
                 request: f.request,
@@ -656,6 +677,10 @@ impl Welcome {
 
 fn id<'a, T: TryFrom<&'a [u8]>>(field: &'static str, bytes: &'a [u8]) -> Result<T, FrameError> {
     T::try_from(bytes).map_err(|_| FrameError::Field(field))
+}
+
+fn optional<'a, T: TryFrom<&'a [u8]>>(field: &'static str, bytes: &'a [u8]) -> Result<Option<T>, FrameError> {
+    if bytes.is_empty() { Ok(None) } else { id(field, bytes).map(Some) }
 }
 
 fn array<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], FrameError> {

@@ -49,7 +49,7 @@ pub mod to_relay {
 pub struct FromRelay {
     #[prost(
         oneof = "from_relay::Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
     )]
     pub frame: ::core::option::Option<from_relay::Frame>,
 }
@@ -83,6 +83,8 @@ pub mod from_relay {
         Blob(super::Blob),
         #[prost(message, tag = "13")]
         KeyPackages(super::KeyPackages),
+        #[prost(message, tag = "14")]
+        Attached(super::Attached),
     }
 }
 /// The first frame on a connection. An SDK takes every limit from here and guesses none.
@@ -376,6 +378,24 @@ pub struct Attach {
     /// 32
     #[prost(bytes = "vec", tag = "2")]
     pub conversation: ::prost::alloc::vec::Vec<u8>,
+}
+/// Where the reader stands in a log that it attached. The relay's word alone, until a message of a member proves it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Attached {
+    #[prost(uint32, tag = "1")]
+    pub request: u32,
+    /// what this device has acknowledged in it
+    #[prost(uint64, tag = "2")]
+    pub read_upto: u64,
+    /// 32: H there; empty where it is not at hand, and Trimmed follows
+    #[prost(bytes = "vec", tag = "3")]
+    pub chain: ::prost::alloc::vec::Vec<u8>,
+    /// position; 0: none
+    #[prost(uint64, tag = "4")]
+    pub newest_commit: u64,
+    /// position of the last entry
+    #[prost(uint64, tag = "5")]
+    pub length: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Trimmed {

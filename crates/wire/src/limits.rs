@@ -32,8 +32,8 @@ pub const INBOX_ENTRIES_MAX: u32 = 100_000;
 pub const INBOX_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Entries that a conversation log keeps before the oldest messages go (L9); commits and repairs stay.
 pub const CONVERSATION_ENTRIES_MAX: u32 = 1_000_000;
-/// An MLS key package in bytes: a hybrid one has 2.7 KB.
-pub const KEY_PACKAGE_MAX: usize = 8 * 1024;
+/// Positions back from the newest one whose chain a member keeps, to compare (L5).
+pub const CHAINS_KEPT_MAX: usize = 4_096;
 /// A conversation's name in bytes.
 pub const CONVERSATION_NAME_MAX: usize = 128;
 /// Accounts of a conversation that are more than members.

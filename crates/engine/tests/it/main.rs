@@ -4,6 +4,7 @@
 
 mod attacks;
 mod contacts;
+mod conversations;
 mod delivery;
 mod killed;
 mod limits;

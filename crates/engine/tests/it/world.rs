@@ -32,6 +32,9 @@ pub(crate) struct World {
     /// How many such points each has passed.
     pub(crate) points: BTreeMap<usize, u64>,
     seed: u64,
+    /// How those who are added talk.
+    pub(crate) mode: Mode,
+    pub(crate) suite: Suite,
 }
 
 pub(crate) struct Person {
@@ -51,7 +54,17 @@ pub(crate) struct Person {
 }
 
 impl World {
-    /// People who are registered and connected.
+    /// People who are registered and connected, and talk in conversations.
+    pub(crate) fn talking(suite: Suite, names: &[&str]) -> World {
+        let mut world = World::of(&[]);
+        (world.mode, world.suite) = (Mode::Mls, suite);
+        for name in names {
+            world.add(name);
+        }
+        world
+    }
+
+    /// People who are registered and connected, and talk in direct mode.
     pub(crate) fn of(names: &[&str]) -> World {
         let relay = Relay::new("relay", SigningKey::from_bytes(&[9; 32]), InstanceId([1; 16]), Registration::Open);
         let store = MemoryStore::new(InstanceId([1; 16]), Limits::default());
@@ -63,6 +76,8 @@ impl World {
             kill: None,
             points: BTreeMap::new(),
             seed: 0,
+            mode: Mode::Direct,
+            suite: Suite::Classical,
         };
         for name in names {
             world.add(name);
@@ -90,8 +105,15 @@ impl World {
         self.seed += 1;
         let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
         let handle = Handle::parse(&format!("{name}@relay")).unwrap();
-        let settings =
-            Settings { handle: handle.clone(), invite: Invite::default(), relay_key: None, receipt_delay_ms: 5_000 };
+        let settings = Settings {
+            handle: handle.clone(),
+            invite: Invite::default(),
+            relay_key: None,
+            receipt_delay_ms: 5_000,
+            mode: self.mode,
+            suite: self.suite,
+            key_packages: 4,
+        };
         let (engine, step) = Engine::create(settings, self.now, &mut rng);
         let mut disk = Records::new();
         apply(&mut disk, &step.changes);

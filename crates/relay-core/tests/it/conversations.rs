@@ -1,4 +1,4 @@
-use sealwire_keys::{HeadToBeSigned, blob_hash, roster_hash};
+use sealwire_keys::{HeadToBeSigned, blob_hash, chain_start, roster_hash};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{FromRelay, RosterChange, ToRelay, Welcome};
 use sealwire_wire::limits::{BLOB_MAX, COMMITS_PER_MINUTE};
@@ -54,7 +54,11 @@ fn group() -> Group {
     assert_eq!(positions(&world.ask(alice, &attach)), [1]);
     world.ask(bob, &attach);
     assert_eq!(world.refusal(carol, &attach), Code::NotAllowed);
-    assert_eq!(world.ask(alice, &attach), [FromRelay::Done { request: 3 }]);
+    let again = world.ask(alice, &attach);
+    let [FromRelay::Attached { request: 3, read_upto, chain, newest_commit, length }] = again[..] else { panic!() };
+    // Where she stands (L5): before the first entry, which is the newest commit and the last entry.
+    assert_eq!((read_upto, newest_commit, length), (Position(0), Position(1), Position(1)));
+    assert_eq!(chain, Some(chain_start(CONVERSATION)));
     Group { world, alice, bob, carol, devices }
 }
 

@@ -54,7 +54,7 @@ impl Evidence {
     }
 
     /// Whether a leaf is a device that its account lists, for conversations.
-    pub(crate) fn vouches_for(&self, member: &Member) -> bool {
+    pub fn vouches_for(&self, member: &Member) -> bool {
         let log = self.0.get(&member.account).filter(|log| !log.is_retired());
         log.and_then(|log| log.device(member.device)).is_some_and(|card| card.modes.contains(&Mode::Mls))
     }

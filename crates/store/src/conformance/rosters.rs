@@ -1,5 +1,6 @@
 //! Creation, Welcomes, rosters, cursors.
 
+use sealwire_keys::chain_start;
 use sealwire_wire::entry::EntryKind;
 use sealwire_wire::limits::ROSTER_RESTORE_MS;
 use sealwire_wire::{LogId, Position};
@@ -118,7 +119,9 @@ pub fn a_dropped_inbox_reads_up_to_the_entry_that_dropped_it<B: Bed>() {
     world.acknowledge(TALK, 1, 3);
     for _ in 0..2 {
         let reader = world.store().reader(TALK, inbox(2)).expect("the store works");
-        assert_eq!(reader, Some(Reader { cursor: Position(0), until: Some(Position(2)) }));
+        let Some(Reader { cursor, until, chain }) = reader else { panic!("it reads") };
+        assert_eq!((cursor, until), (Position(0), Some(Position(2))));
+        assert_eq!(chain, Some(chain_start(TALK_ID)), "where it stands (L5)");
         assert_eq!(world.sweep(), 0, "inbox 2 has not read what it may read");
         world.restart();
     }

@@ -304,7 +304,11 @@ impl Log {
 
     pub(super) fn reader(&self, inbox: InboxAddress) -> Option<Reader> {
         let reader = self.readers.get(&inbox)?;
-        Some(Reader { cursor: reader.cursor, until: reader.dropped.map(|dropped| dropped.by) })
+        let chain = match reader.cursor == self.length {
+            true => self.chain,
+            false => self.live.get(&reader.cursor.next()).and_then(|entry| entry.before),
+        };
+        Some(Reader { cursor: reader.cursor, until: reader.dropped.map(|dropped| dropped.by), chain })
     }
 
     pub(super) fn load_head(&mut self, row: &LogRow) {

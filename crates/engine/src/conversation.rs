@@ -1,0 +1,627 @@
+//! Conversations: what this device knows of each, what it is to become, and what an application sees of it. How their logs
+//! are read is in `reading`, how they are changed in `committing`, how one is joined in `joining`, and how others find this
+//! device in `key_packages`.
+
+mod committing;
+mod joining;
+mod key_packages;
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use sealwire_keys::{AccountLog, Mode, chain_start, one_to_one};
+use sealwire_session::mls::{Desk, Evidence, Group, Place, ReceivedKeyPackage, SealedError};
+use sealwire_wire::content::{Content, Part};
+use sealwire_wire::conversation::{ConversationKind, Role};
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::{Delivered, ToRelay};
+use sealwire_wire::limits::{CHAINS_KEPT_MAX, CONVERSATION_NAME_MAX, ROSTER_MAX};
+use sealwire_wire::{AccountId, Chain, ConversationId, EnvelopeId, InboxAddress, Position, RosterHash, Time};
+
+use crate::command::{ConversationView, GroupChange, Refusal, Reply};
+use crate::connection::Asked;
+use crate::contacts::{Contact, Standing};
+use crate::engine::Engine;
+use crate::record::{
+    self, ConversationRecord, IntentRecord, PendingRecord, RecordError, Table, Text, WantRecord,
+};
+use crate::step::Turn;
+
+pub(crate) use self::joining::WelcomeRecord;
+pub(crate) use self::key_packages::KeyPackageRecord;
+
+/// A conversation, as this device has it.
+pub(crate) struct Conversation {
+    pub(crate) kind: ConversationKind,
+    /// The other account, in a conversation of two.
+    pub(crate) peer: Option<AccountId>,
+    /// `None`: it is about to begin, or its Welcome has not come, or this device is out of it.
+    pub(crate) group: Option<Group>,
+    /// Whether this device is to begin it, and has not made its first commit.
+    founding: bool,
+    /// Whether this device was removed.
+    removed: bool,
+    /// Whether entries are gone that it needs.
+    behind: bool,
+    /// Whether its own keys are to be replaced before anything is sealed: the store may have been put back (N3).
+    must_update: bool,
+    /// Everything at or before it was read.
+    cursor: Position,
+    newest_commit: Position,
+    /// At the cursor.
+    chain: Chain,
+    /// The envelope of the commit that this device joined by.
+    joined_by: Option<EnvelopeId>,
+    /// Whether that commit was not read yet: what comes before it is none of this device's.
+    seeks: bool,
+    /// Whether the person wants out, and the envelope that said so in this epoch (C5).
+    wants_out: bool,
+    own_leave: Option<EnvelopeId>,
+    /// Messages that this device has sealed since its keys were replaced.
+    sealed: u32,
+    /// When they were.
+    updated_at: Time,
+    /// When they are to be replaced, because the direction has changed since (C11).
+    update_due: Option<Time>,
+    /// Accounts that have asked to leave since the newest commit (C5).
+    leaving: BTreeSet<AccountId>,
+    wants: Vec<Want>,
+    pending: Option<Pending>,
+    // What follows is not persisted.
+    attachment: Attachment,
+    /// Entries that came and are not read yet, because what they need is on its way.
+    backlog: VecDeque<Delivered>,
+    /// The chain at positions that were read since the newest commit (L5).
+    chains: BTreeMap<Position, Chain>,
+    /// Somebody has seen a commit there: nothing is sealed before it is read.
+    wait_for: Position,
+    claimed: BTreeMap<AccountId, Vec<ReceivedKeyPackage>>,
+    /// Accounts of whom nothing can be claimed before that time.
+    claim_later: BTreeMap<AccountId, Time>,
+    /// When this device removes who asked to leave, if nobody else has.
+    leave_due: Option<Time>,
+    /// When a commit may be made again, after the relay asked to wait.
+    commit_after: Option<Time>,
+}
+
+/// How far reading its log on this connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Attachment {
+    #[default]
+    No,
+    Asked,
+    /// The log had that many entries then.
+    Yes { length: Position },
+}
+
+/// What is wanted of a conversation, until it is so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Want {
+    Add(AccountId),
+    Remove(AccountId),
+    Rename(String),
+    SetRole(AccountId, Role),
+    Update,
+}
+
+/// A commit of this device that waits for its position.
+struct Pending {
+    envelope: EnvelopeId,
+    /// Whether it begins the conversation.
+    creates: bool,
+    entry: Vec<u8>,
+    /// The roster that it replaces.
+    before: RosterHash,
+    roster: Vec<InboxAddress>,
+    welcomes: Vec<(InboxAddress, Vec<u8>)>,
+    /// What the Welcomes name by its hash.
+    blob: Option<Vec<u8>>,
+    /// How far it is on this connection.
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Progress {
+    #[default]
+    Waits,
+    /// The blob is on its way.
+    Uploading,
+    Uploaded,
+    Sent,
+}
+
+const FOUNDING: u8 = 1;
+const REMOVED: u8 = 2;
+const BEHIND: u8 = 4;
+const MUST_UPDATE: u8 = 8;
+const SEEKS: u8 = 16;
+const WANTS_OUT: u8 = 32;
+
+impl Conversation {
+    fn new(id: ConversationId, kind: ConversationKind, peer: Option<AccountId>, now: Time) -> Conversation {
+        Conversation {
+            kind,
+            peer,
+            group: None,
+            founding: false,
+            removed: false,
+            behind: false,
+            must_update: false,
+            cursor: Position::START,
+            newest_commit: Position::START,
+            chain: chain_start(id),
+            joined_by: None,
+            seeks: false,
+            wants_out: false,
+            own_leave: None,
+            sealed: 0,
+            updated_at: now,
+            update_due: None,
+            leaving: BTreeSet::new(),
+            wants: Vec::new(),
+            pending: None,
+            attachment: Attachment::No,
+            backlog: VecDeque::new(),
+            chains: BTreeMap::from([(Position::START, chain_start(id))]),
+            wait_for: Position::START,
+            claimed: BTreeMap::new(),
+            claim_later: BTreeMap::new(),
+            leave_due: None,
+            commit_after: None,
+        }
+    }
+
+    fn load(record: ConversationRecord, group: Option<Group>) -> Conversation {
+        let has = |flag| record.flags & flag != 0;
+        Conversation {
+            kind: record.kind,
+            peer: record.peer,
+            group,
+            founding: has(FOUNDING),
+            removed: has(REMOVED),
+            behind: has(BEHIND),
+            must_update: has(MUST_UPDATE),
+            cursor: record.cursor,
+            newest_commit: record.newest_commit,
+            chain: record.chain,
+            joined_by: record.joined_by,
+            seeks: has(SEEKS),
+            wants_out: has(WANTS_OUT),
+            own_leave: record.own_leave,
+            sealed: record.sealed,
+            updated_at: record.updated_at,
+            update_due: record.update_due,
+            leaving: record.leaving.into_iter().collect(),
+            wants: Vec::new(),
+            pending: None,
+            attachment: Attachment::No,
+            backlog: VecDeque::new(),
+            chains: BTreeMap::from([(record.cursor, record.chain)]),
+            wait_for: Position::START,
+            claimed: BTreeMap::new(),
+            claim_later: BTreeMap::new(),
+            leave_due: None,
+            commit_after: None,
+        }
+    }
+
+    fn to_record(&self) -> ConversationRecord {
+        let flag = |is, flag| if is { flag } else { 0 };
+        ConversationRecord {
+            kind: self.kind,
+            peer: self.peer,
+            group: self.group.as_ref().map_or(Vec::new(), Group::id).into(),
+            flags: flag(self.founding, FOUNDING)
+                | flag(self.removed, REMOVED)
+                | flag(self.behind, BEHIND)
+                | flag(self.must_update, MUST_UPDATE)
+                | flag(self.seeks, SEEKS)
+                | flag(self.wants_out, WANTS_OUT),
+            cursor: self.cursor,
+            newest_commit: self.newest_commit,
+            chain: self.chain,
+            joined_by: self.joined_by,
+            own_leave: self.own_leave,
+            sealed: self.sealed,
+            updated_at: self.updated_at,
+            update_due: self.update_due,
+            leaving: self.leaving.iter().copied().collect(),
+        }
+    }
+
+    /// Whether this device is in it and can follow it.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.removed && !self.behind && self.group.as_ref().is_some_and(Group::is_active)
+    }
+
+    fn place(&self) -> Place {
+        Place { position: self.cursor, chain: self.chain }
+    }
+
+    /// Whether all that its log held was read, so that what is sealed now is sealed in the epoch in force (L4).
+    fn is_caught_up(&self) -> bool {
+        let Attachment::Yes { length } = self.attachment else { return false };
+        self.is_active() && !self.seeks && self.backlog.is_empty() && self.cursor >= length.max(self.wait_for)
+    }
+
+    /// Whether messages may be sealed: nothing is while a commit waits (L3).
+    pub(crate) fn may_seal(&self) -> bool {
+        self.is_caught_up() && self.pending.is_none() && !self.must_update
+    }
+
+    /// Whether a person may write into it: it is there, or about to begin.
+    pub(crate) fn may_write(&self) -> bool {
+        !self.removed && (self.founding || self.group.is_some())
+    }
+
+    /// Seals content into an entry.
+    pub(crate) fn seal(&mut self, desk: &mut Desk<'_>, envelope: EnvelopeId, content: &[u8]) -> Result<Vec<u8>, SealedError> {
+        let place = self.place();
+        let body = self.group.as_mut().ok_or(SealedError::NoMember)?.seal(desk, place, content)?;
+        self.sealed += 1;
+        if self.wants_out && Content::decode(content).is_ok_and(|content| content.part == Part::Leave) {
+            self.own_leave = Some(envelope);
+        }
+        let (kind, after) = (EntryKind::Message, Some(self.newest_commit));
+        Ok(Entry { kind, after, envelope, body: Body::Inline(body) }.encode())
+    }
+
+    fn wants(&mut self, want: Want) {
+        if !self.wants.contains(&want) {
+            self.wants.push(want);
+        }
+    }
+
+    fn note_chain(&mut self, position: Position, chain: Chain) {
+        (self.cursor, self.chain) = (position, chain);
+        self.chains.insert(position, chain);
+        while self.chains.len() > CHAINS_KEPT_MAX {
+            self.chains.pop_first();
+        }
+    }
+
+    /// What belonged to a connection goes with it.
+    pub(crate) fn forget_connection(&mut self) {
+        self.attachment = Attachment::No;
+        self.backlog.clear();
+        self.wait_for = Position::START;
+        if let Some(pending) = &mut self.pending {
+            pending.progress = Progress::Waits;
+        }
+    }
+
+    /// Devices of an account that are in it.
+    fn leaves_of(&self, account: AccountId) -> Vec<u32> {
+        let members = self.group.as_ref().map(Group::members).unwrap_or_default();
+        members.iter().filter(|member| member.account == account).map(|member| member.leaf).collect()
+    }
+}
+
+impl Want {
+    fn load(record: WantRecord) -> Result<Want, RecordError> {
+        Ok(match record {
+            WantRecord::Add { account } => Want::Add(account),
+            WantRecord::Remove { account } => Want::Remove(account),
+            WantRecord::Rename { name } => Want::Rename(name.read()?),
+            WantRecord::SetRole { account, role } => Want::SetRole(account, role),
+            WantRecord::Update => Want::Update,
+        })
+    }
+
+    fn to_record(&self) -> WantRecord {
+        match self {
+            Want::Add(account) => WantRecord::Add { account: *account },
+            Want::Remove(account) => WantRecord::Remove { account: *account },
+            Want::Rename(name) => WantRecord::Rename { name: Text::new(name) },
+            Want::SetRole(account, role) => WantRecord::SetRole { account: *account, role: *role },
+            Want::Update => WantRecord::Update,
+        }
+    }
+}
+
+impl Pending {
+    fn load(record: PendingRecord) -> Pending {
+        Pending {
+            envelope: record.envelope,
+            creates: record.creates == 1,
+            entry: record.entry.into_vec(),
+            before: record.before,
+            roster: record.roster,
+            welcomes: record.welcomes.into_iter().map(|(inbox, entry)| (inbox, entry.into_vec())).collect(),
+            blob: record.blob.map(|blob| blob.into_vec()),
+            progress: Progress::Waits,
+        }
+    }
+
+    fn to_record(&self) -> PendingRecord {
+        PendingRecord {
+            envelope: self.envelope,
+            creates: u8::from(self.creates),
+            entry: self.entry.clone().into(),
+            before: self.before,
+            roster: self.roster.clone(),
+            welcomes: self.welcomes.iter().map(|(inbox, entry)| (*inbox, entry.clone().into())).collect(),
+            blob: self.blob.clone().map(Into::into),
+        }
+    }
+}
+
+impl Engine {
+    /// Whether this device takes part in conversations: then direct mode is not for it (D).
+    pub(crate) fn is_mls(&self) -> bool {
+        self.log.device(self.secrets.device_id()).is_some_and(|card| card.modes.contains(&Mode::Mls))
+    }
+
+    pub(crate) fn load_conversation(&mut self, key: &[u8], record: ConversationRecord) -> Result<(), RecordError> {
+        let id = ConversationId::try_from(key).map_err(|_| RecordError::Damaged)?;
+        let group = match record.group.as_slice() {
+            [] => None,
+            name => {
+                let group = Group::load(&mut self.mls, name).map_err(|_| RecordError::Damaged)?;
+                Some(group.ok_or(RecordError::Damaged)?)
+            }
+        };
+        self.conversations.insert(id, Conversation::load(record, group));
+        Ok(())
+    }
+
+    pub(crate) fn load_intent(&mut self, key: &[u8], record: IntentRecord) -> Result<(), RecordError> {
+        let id = ConversationId::try_from(key).map_err(|_| RecordError::Damaged)?;
+        let conversation = self.conversations.get_mut(&id).ok_or(RecordError::Damaged)?;
+        conversation.wants = record.intents.into_iter().map(Want::load).collect::<Result<_, _>>()?;
+        conversation.pending = record.pending.map(Pending::load);
+        Ok(())
+    }
+
+    pub(crate) fn save_conversation(&self, turn: &mut Turn<'_>, id: ConversationId) {
+        if let Some(conversation) = self.conversations.get(&id) {
+            turn.put(Table::Conversation, id.0, record::encode(&conversation.to_record()));
+        }
+    }
+
+    fn save_intent(&self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        if conversation.wants.is_empty() && conversation.pending.is_none() {
+            return turn.delete(Table::Intent, id.0);
+        }
+        let record = IntentRecord {
+            intents: conversation.wants.iter().map(Want::to_record).collect(),
+            pending: conversation.pending.as_ref().map(Pending::to_record),
+        };
+        turn.put(Table::Intent, id.0, record::encode(&record));
+    }
+
+    /// What MLS has changed in this step goes into it.
+    pub(crate) fn save_mls(&mut self, turn: &mut Turn<'_>) {
+        for (key, page) in self.mls.take_changes() {
+            match page {
+                Some(page) => turn.step.changes.push(record::Change::Put { table: Table::Mls, key, value: page }),
+                None => turn.delete(Table::Mls, key),
+            }
+        }
+    }
+
+    /// This store was put back (N3): what its ratchets would seal with next may have been used, and the private keys of key
+    /// packages that were published since are lost.
+    pub(crate) fn distrust_ratchets(&mut self, turn: &mut Turn<'_>) {
+        let ids: Vec<_> = self.conversations.keys().copied().collect();
+        for id in ids {
+            if let Some(conversation) = self.conversations.get_mut(&id) {
+                conversation.must_update = true;
+            }
+            self.drop_pending(turn, id);
+            self.save_conversation(turn, id);
+        }
+        for key in std::mem::take(&mut self.key_packages).into_keys() {
+            turn.delete(Table::KeyPackage, key);
+        }
+    }
+
+    // What a person wants.
+
+    /// Begins a conversation of two, if there is none: content waits in the outbox meanwhile (L4).
+    pub(crate) fn begin_one_to_one(&mut self, turn: &mut Turn<'_>, peer: AccountId) {
+        let id = one_to_one(self.log.id(), peer);
+        if self.conversations.contains_key(&id) {
+            return;
+        }
+        let mut conversation = Conversation::new(id, ConversationKind::OneToOne, Some(peer), turn.now);
+        conversation.founding = true;
+        conversation.wants = vec![Want::Add(peer)];
+        self.conversations.insert(id, conversation);
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+    }
+
+    pub(crate) fn create_group(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: String,
+        members: Vec<AccountId>,
+    ) -> Result<Reply, Refusal> {
+        if !self.is_mls() {
+            return Err(Refusal::DirectOnly);
+        }
+        if name.len() > CONVERSATION_NAME_MAX || members.len() >= ROSTER_MAX {
+            return Err(Refusal::TooMuch);
+        }
+        members.iter().try_for_each(|account| self.may_be_added(*account))?;
+        let id = ConversationId(turn.random());
+        let mut conversation = Conversation::new(id, ConversationKind::Group, None, turn.now);
+        conversation.founding = true;
+        conversation.wants(Want::Rename(name));
+        members.into_iter().for_each(|account| conversation.wants(Want::Add(account)));
+        self.conversations.insert(id, conversation);
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+        Ok(Reply::Group(id))
+    }
+
+    fn may_be_added(&self, account: AccountId) -> Result<(), Refusal> {
+        let contact = self.contacts.get(&account).ok_or(Refusal::UnknownContact)?;
+        if contact.blocked {
+            return Err(Refusal::Blocked);
+        }
+        if contact.log.is_retired() {
+            return Err(Refusal::ContactRetired);
+        }
+        if contact.is_mls() { Ok(()) } else { Err(Refusal::NotForGroups) }
+    }
+
+    pub(crate) fn change_group(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        change: GroupChange,
+    ) -> Result<Reply, Refusal> {
+        let own = self.log.id();
+        let conversation = self.conversations.get(&id).filter(|c| c.kind == ConversationKind::Group && !c.removed);
+        let conversation = conversation.ok_or(Refusal::UnknownConversation)?;
+        let role_of = |account| conversation.group.as_ref().map_or(Role::Owner, |group| group.data().role(account));
+        let role = role_of(own);
+        let allowed = |is: bool| if is { Ok(()) } else { Err(Refusal::NotAllowed) };
+        let wants = match change {
+            GroupChange::Add(accounts) => {
+                allowed(role < Role::Member)?;
+                accounts.iter().try_for_each(|account| self.may_be_added(*account))?;
+                accounts.into_iter().map(Want::Add).collect()
+            }
+            GroupChange::Remove(account) if account == own => return self.change_group(turn, id, GroupChange::Leave),
+            GroupChange::Remove(account) => {
+                allowed(role < role_of(account))?;
+                vec![Want::Remove(account)]
+            }
+            GroupChange::Rename(name) => {
+                allowed(role < Role::Member)?;
+                if name.len() > CONVERSATION_NAME_MAX {
+                    return Err(Refusal::TooMuch);
+                }
+                vec![Want::Rename(name)]
+            }
+            GroupChange::SetRole(account, role_now) => {
+                allowed(role == Role::Owner)?;
+                vec![Want::SetRole(account, role_now)]
+            }
+            GroupChange::Leave => return self.leave_group(turn, id),
+        };
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            for want in wants {
+                // The newest word counts: who is added again is not removed, and the other way round.
+                conversation.wants.retain(|old| match (old, &want) {
+                    (Want::Add(a), Want::Remove(b)) | (Want::Remove(a), Want::Add(b)) => a != b,
+                    (Want::Rename(_), Want::Rename(_)) => false,
+                    (Want::SetRole(a, _), Want::SetRole(b, _)) => a != b,
+                    _ => true,
+                });
+                conversation.wants(want);
+            }
+        }
+        self.save_intent(turn, id);
+        Ok(Reply::Done)
+    }
+
+    // What others bring.
+
+    /// Members' account logs, by which a commit or a Welcome was judged: who is new becomes known, and a pinned log is
+    /// continued or left as it is (I3).
+    fn take_evidence(&mut self, turn: &mut Turn<'_>, evidence: &Evidence) {
+        let logs: Vec<AccountLog> = evidence.logs().filter(|log| log.id() != self.log.id()).cloned().collect();
+        for log in logs {
+            let account = log.id();
+            match self.contacts.get_mut(&account) {
+                None => {
+                    self.insert_contact(account, Contact::new(None, log, Vec::new(), Standing::Stranger));
+                    self.save_contact(turn, account);
+                }
+                Some(contact) if log.entries().len() > contact.log.entries().len() => {
+                    if contact.log.advance(log.entries()).is_err() {
+                        turn.event(crate::Event::BadAnswer { account: Some(account) });
+                    }
+                    self.save_contact(turn, account);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The account logs of all members, and of others.
+    fn evidence_of(&self, members: impl IntoIterator<Item = AccountId>) -> Evidence {
+        let log = |account| match account == self.log.id() {
+            true => Some(&self.log),
+            false => self.contacts.get(&account).map(|contact| &contact.log),
+        };
+        Evidence::of(members.into_iter().filter_map(log))
+    }
+
+    // The connection.
+
+    /// Moves every conversation on as far as it goes now.
+    pub(crate) fn pump_conversations(&mut self, turn: &mut Turn<'_>) {
+        if !self.link.is_active() || !self.is_mls() {
+            return;
+        }
+        self.fetch_welcomes(turn);
+        let ids: Vec<_> = self.conversations.keys().copied().collect();
+        for id in ids {
+            self.attach(turn, id);
+            self.want_what_is_due(turn, id);
+            self.commit_if_wanted(turn, id);
+            self.send_pending(turn, id);
+        }
+    }
+
+    fn attach(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let is_there = conversation.pending.as_ref().is_none_or(|pending| !pending.creates);
+        if conversation.attachment == Attachment::No && conversation.is_active() && is_there {
+            conversation.attachment = Attachment::Asked;
+            self.ask(turn, Asked::Attach(id), |request| ToRelay::Attach { request, conversation: id });
+        }
+    }
+
+    /// When a conversation wants to be looked at again.
+    pub(crate) fn conversations_wake(&self) -> Option<Time> {
+        if !self.link.is_active() {
+            return None;
+        }
+        let of_one = |conversation: &Conversation| {
+            let claims = conversation.claim_later.values().copied().min();
+            let update = conversation.update_due.filter(|_| conversation.is_active());
+            [claims, update, conversation.leave_due, conversation.commit_after].into_iter().flatten().min()
+        };
+        self.conversations.values().filter_map(of_one).min()
+    }
+
+    // What an application sees.
+
+    pub(crate) fn conversation_views(&self) -> Vec<ConversationView> {
+        self.conversations.iter().map(|(id, conversation)| conversation_view(*id, conversation)).collect()
+    }
+}
+
+fn conversation_view(id: ConversationId, conversation: &Conversation) -> ConversationView {
+    let group = conversation.group.as_ref();
+    let members = group.map(Group::members).unwrap_or_default();
+    let role = |account| group.map_or(Role::Member, |group| group.data().role(account));
+    let accounts: BTreeSet<_> = members.iter().map(|member| member.account).collect();
+    ConversationView {
+        conversation: id,
+        kind: conversation.kind,
+        name: group.map(|group| group.data().name.clone()).unwrap_or_default(),
+        members: accounts.into_iter().map(|account| (account, role(account))).collect(),
+        devices: members.len(),
+        active: conversation.is_active() && conversation.pending.as_ref().is_none_or(|pending| !pending.creates),
+        epoch: group.map_or(0, Group::epoch),
+        authenticator: group.map(Group::epoch_authenticator).unwrap_or_default(),
+        read_upto: conversation.cursor,
+        waiting: conversation.wants.len(),
+    }
+}
+
+/// What MLS works with in this step; a macro, because it borrows three fields of the engine and leaves the others.
+macro_rules! desk {
+    ($engine:ident, $turn:ident) => {
+        sealwire_session::mls::Desk { secrets: &$engine.secrets, records: &mut $engine.mls, rng: &mut *$turn.rng }
+    };
+}
+pub(crate) use desk;

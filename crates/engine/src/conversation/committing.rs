@@ -1,0 +1,498 @@
+//! Changing a conversation: what is wanted of it becomes one commit, which waits for its position (L3). One wins; whoever
+//! lost reads it, and makes another if there is still something to want.
+
+use std::collections::BTreeSet;
+
+use sealwire_keys::{blob_hash, chain_start, roster_hash};
+use sealwire_session::mls::{Changes, Committed, Group, ReceivedKeyPackage};
+use sealwire_wire::content::{Content, Part};
+use sealwire_wire::conversation::{ConversationKind, GroupData, Role, WelcomeBody};
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::{Failed, KeyPackage, RosterChange, ToRelay, Welcome};
+use sealwire_wire::limits::BLOB_CHUNK_MAX;
+use sealwire_wire::{AccountId, Code, ConversationId, EnvelopeId, InboxAddress, LogId, Position};
+
+use super::{Conversation, Pending, Progress, Want, desk};
+use crate::command::{Refusal, Reply};
+use crate::connection::Asked;
+use crate::engine::Engine;
+use crate::event::{Event, QuarantineReason};
+use crate::step::Turn;
+
+/// Devices that one commit adds: their key packages fit into an entry.
+const ADDED_MAX: usize = 32;
+/// Welcomes that are larger than this all together lie in one blob (E7).
+const INLINE_MAX: usize = 64 * 1024;
+/// How long an account without key packages is left alone.
+const CLAIM_AGAIN_MS: u64 = 5_000;
+/// How long a commit waits that the relay did not take for now.
+const COMMIT_AGAIN_MS: u64 = 1_000;
+
+impl Engine {
+    /// Makes the next commit, if one is wanted and nothing waits.
+    pub(super) fn commit_if_wanted(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.wants.is_empty() || conversation.pending.is_some() {
+            return;
+        }
+        if !(conversation.founding || conversation.is_caught_up()) {
+            return;
+        }
+        if conversation.commit_after.is_some_and(|after| turn.now < after) {
+            return;
+        }
+        conversation.commit_after = None;
+        self.drop_done(turn, id);
+        if !self.claim_wanted(turn, id) {
+            return;
+        }
+        if self.conversations.get(&id).is_some_and(|conversation| conversation.founding) {
+            self.found_group(turn, id);
+        }
+        self.make_commit(turn, id);
+    }
+
+    /// What is so already is not wanted any more, and what this member may not do never was.
+    fn drop_done(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let own = self.log.id();
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(group) = &conversation.group else { return };
+        let members: BTreeSet<_> = group.members().iter().map(|member| member.account).collect();
+        let data = group.data();
+        let role = data.role(own);
+        let before = conversation.wants.len();
+        let (leaving, mut refused) = (&conversation.leaving, Vec::new());
+        conversation.wants.retain(|want| {
+            let (is_open, is_allowed, account) = match want {
+                Want::Add(account) => (!members.contains(account), role < Role::Member, Some(*account)),
+                Want::Remove(account) => {
+                    let may = role < data.role(*account) || leaving.contains(account);
+                    (members.contains(account), may, Some(*account))
+                }
+                Want::Rename(name) => (*name != data.name, role < Role::Member, None),
+                Want::SetRole(account, now) => {
+                    (data.role(*account) != *now && members.contains(account), role == Role::Owner, Some(*account))
+                }
+                Want::Update => (true, true, None),
+            };
+            if is_open && !is_allowed {
+                refused.push(account);
+            }
+            is_open && is_allowed
+        });
+        if conversation.wants.len() != before {
+            self.save_intent(turn, id);
+        }
+        for account in refused {
+            turn.event(Event::NotDone { conversation: id, account });
+        }
+    }
+
+    /// Claims key packages of those who are to be added. Whether a commit can be made now: none is on its way, and there
+    /// is something to do.
+    fn claim_wanted(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> bool {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return false };
+        conversation.claim_later.retain(|_, at| turn.now < *at);
+        let adds: Vec<_> = conversation.adds().take(ADDED_MAX).collect();
+        let others = conversation.wants.len() > conversation.adds().count();
+        let (claimed, later) = (&conversation.claimed, &conversation.claim_later);
+        let missing: Vec<_> =
+            adds.iter().filter(|account| !claimed.contains_key(*account) && !later.contains_key(*account)).collect();
+        let is_ready = adds.iter().any(|account| claimed.contains_key(account)) || (others && !conversation.founding);
+        let founds_group = conversation.founding && conversation.kind == ConversationKind::Group;
+        for account in missing.iter().map(|account| **account) {
+            let asked = Asked::Claim(id, account);
+            if self.link.has_room_to_ask() && !self.link.is_asked(&asked) {
+                self.ask(turn, asked, |request| ToRelay::ClaimKeyPackages { request, account });
+            }
+        }
+        missing.is_empty() && (is_ready || founds_group)
+    }
+
+    /// Key packages came, one for each device. What the account's log does not list is not taken (C1).
+    pub(crate) fn claimed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        account: AccountId,
+        packages: Vec<KeyPackage>,
+    ) {
+        let Some(contact) = self.contacts.get(&account) else { return };
+        let vouched = self.evidence_of([account]);
+        let mut received: Vec<ReceivedKeyPackage> = Vec::new();
+        for package in &packages {
+            match ReceivedKeyPackage::check(self.own.suite, &package.bytes, turn.rng) {
+                Ok(package) if vouched.vouches_for(&package.member) && package.member.account == account => {
+                    let is_new = received.iter().all(|other| other.member.device != package.member.device);
+                    received.extend(is_new.then_some(package));
+                }
+                _ => turn.event(Event::BadAnswer { account: Some(account) }),
+            }
+        }
+        let is_gone = contact.log.is_retired() || contact.blocked;
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if received.is_empty() || is_gone {
+            conversation.claim_later.insert(account, turn.now.plus(CLAIM_AGAIN_MS));
+        } else {
+            conversation.claimed.insert(account, received);
+        }
+    }
+
+    pub(crate) fn claim_failed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        account: AccountId,
+        failed: &Failed,
+    ) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let wait = failed.retry_after_ms.max(CLAIM_AGAIN_MS);
+        conversation.claim_later.insert(account, turn.now.plus(wait));
+    }
+
+    /// The group of a conversation that begins.
+    fn found_group(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let (own, suite, inbox) = (self.log.id(), self.own.suite, self.own.inbox);
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        // Both own a conversation of two: either adds own devices, and neither removes the other.
+        let peer = conversation.peer.map(|peer| (peer, Role::Owner));
+        let mut roles: Vec<_> = peer.into_iter().chain([(own, Role::Owner)]).collect();
+        roles.sort();
+        let name = conversation.wants.iter().find_map(|want| match want {
+            Want::Rename(name) => Some(name.clone()),
+            _ => None,
+        });
+        let data = GroupData {
+            conversation: id,
+            generation: 0,
+            kind: conversation.kind,
+            name: name.unwrap_or_default(),
+            roles,
+            later: Default::default(),
+        };
+        // Nothing fails: the records are in memory.
+        conversation.group = Group::create(&mut desk!(self, turn), suite, data, own, inbox).ok();
+        conversation.updated_at = turn.now;
+    }
+
+    /// One commit for as much of what is wanted as it can hold.
+    fn make_commit(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let envelope = EnvelopeId(turn.random());
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let Some(group) = &conversation.group else { return };
+        let new: Vec<_> = conversation.adds().filter(|account| conversation.claimed.contains_key(account)).collect();
+        let members = group.members().into_iter().map(|member| member.account);
+        let evidence = self.evidence_of(members.chain(new.iter().copied()).collect::<BTreeSet<_>>());
+        let before = group.roster();
+
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let (place, creates) = (conversation.place(), conversation.founding);
+        let mut changes = conversation.changes(&new);
+        changes.update |= !creates && changes.add.is_empty();
+        let (count, added): (_, Vec<InboxAddress>) =
+            (changes.add.len(), changes.add.iter().map(|new| new.member.inbox).collect());
+        let Some(group) = &mut conversation.group else { return };
+        let committed = match group.commit(&mut desk!(self, turn), place, envelope, changes, &evidence) {
+            Ok(committed) => committed,
+            Err(_) => return self.cannot_commit(turn, id, count > 0),
+        };
+        let Committed { body, welcome, roster } = committed;
+        let after = Some(conversation.newest_commit);
+        let entry = Entry { kind: EntryKind::Commit, after, envelope, body: Body::Inline(body) }.encode();
+        let welcome = welcome.map(|welcome| WelcomeBody { conversation: id, commit: envelope, welcome }.encode());
+        let (welcomes, blob) = welcome_entries(turn, &added, welcome);
+        conversation.founding = false;
+        conversation.pending = Some(Pending {
+            envelope,
+            creates,
+            entry,
+            before: roster_hash(&before),
+            roster,
+            welcomes,
+            blob,
+            progress: Progress::Waits,
+        });
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+    }
+
+    /// What is wanted cannot be made into a commit.
+    fn cannot_commit(&mut self, turn: &mut Turn<'_>, id: ConversationId, adds: bool) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.claimed.clear();
+        if conversation.founding
+            && let Some(group) = conversation.group.take()
+        {
+            group.delete(&mut self.mls);
+        }
+        let dropped: Vec<_> = if adds { conversation.adds().collect() } else { Vec::new() };
+        match adds {
+            true => conversation.wants.retain(|want| !matches!(want, Want::Add(_))),
+            false => conversation.wants.clear(),
+        }
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+        for account in dropped {
+            turn.event(Event::NotDone { conversation: id, account: Some(account) });
+        }
+    }
+
+    /// Sends what waits: first the blob, then the commit itself.
+    pub(super) fn send_pending(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let is_caught_up = conversation.is_caught_up();
+        let paused = conversation.commit_after.is_some_and(|after| turn.now < after);
+        let Some(pending) = conversation.pending.as_mut().filter(|pending| (pending.creates || is_caught_up) && !paused)
+        else {
+            return;
+        };
+        match (pending.progress, &pending.blob) {
+            (Progress::Waits, Some(blob)) => {
+                let (hash, size) = (blob_hash(blob), blob.len() as u64);
+                let bytes = blob[..blob.len().min(BLOB_CHUNK_MAX)].to_vec();
+                pending.progress = Progress::Uploading;
+                let asked = Asked::PutBlob(id);
+                self.ask(turn, asked, |request| ToRelay::PutBlob { request, hash, size, offset: 0, bytes });
+            }
+            (Progress::Waits | Progress::Uploaded, _) => {
+                pending.progress = Progress::Sent;
+                let welcomes =
+                    pending.welcomes.iter().map(|(inbox, entry)| Welcome { inbox: *inbox, entry: entry.clone() });
+                let (entry, inboxes, welcomes) = (pending.entry.clone(), pending.roster.clone(), welcomes.collect());
+                if pending.creates {
+                    return self.ask(turn, Asked::Create(id), |request| ToRelay::CreateConversation {
+                        request,
+                        conversation: id,
+                        entries: vec![entry],
+                        inboxes,
+                        welcomes,
+                    });
+                }
+                let roster = RosterChange { before: pending.before, inboxes, welcomes };
+                self.link.in_flight.insert(pending.envelope, turn.now);
+                turn.send(ToRelay::Append { log: LogId::Conversation(id), entry, roster: Some(roster) });
+            }
+            (Progress::Uploading | Progress::Sent, _) => {}
+        }
+    }
+
+    /// The relay has so much of the blob of a commit that waits.
+    pub(crate) fn blob_stored(&mut self, turn: &mut Turn<'_>, id: ConversationId, held: u64) {
+        let Some(pending) = self.conversations.get_mut(&id).and_then(|conversation| conversation.pending.as_mut()) else {
+            return;
+        };
+        let Some(blob) = &pending.blob else { return };
+        let (hash, size) = (blob_hash(blob), blob.len() as u64);
+        match usize::try_from(held).ok().and_then(|held| blob.get(held..)) {
+            None | Some([]) => {
+                pending.progress = Progress::Uploaded;
+                self.send_pending(turn, id);
+            }
+            Some(rest) => {
+                let bytes = rest[..rest.len().min(BLOB_CHUNK_MAX)].to_vec();
+                let asked = Asked::PutBlob(id);
+                self.ask(turn, asked, |request| ToRelay::PutBlob { request, hash, size, offset: held, bytes });
+            }
+        }
+    }
+
+    /// The conversation is there: its first entry says whose it is (C8).
+    pub(crate) fn created(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.attachment = super::Attachment::Asked;
+        self.ask(turn, Asked::Attach(id), |request| ToRelay::Attach { request, conversation: id });
+    }
+
+    pub(crate) fn create_failed(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {
+        match failed.code {
+            // Begun by the other side, or by this one before an answer was lost: its first entry says it.
+            Code::ConversationExists => self.created(turn, id),
+            Code::Busy | Code::RateLimited | Code::StoreFailed => self.pause_commits(turn, id, failed),
+            code => {
+                turn.event(Event::Refused { code, text: failed.text.clone() });
+                self.pause_commits(turn, id, failed);
+            }
+        }
+    }
+
+    pub(crate) fn attach_failed(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let lost_creation = conversation.pending.as_ref().is_some_and(|pending| pending.creates);
+        if failed.code == Code::NotAllowed && lost_creation {
+            // Somebody else's, without this device: nothing of it can be read.
+            let _lost = self.lose_creation(turn, id);
+        }
+    }
+
+    fn pause_commits(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.commit_after = Some(turn.now.plus(failed.retry_after_ms.max(COMMIT_AGAIN_MS)));
+            if let Some(pending) = &mut conversation.pending {
+                pending.progress = Progress::Waits;
+            }
+        }
+    }
+
+    /// Whose commit an envelope is.
+    fn pending_of(&self, envelope: EnvelopeId) -> Option<ConversationId> {
+        let is = |conversation: &Conversation| conversation.pending.as_ref().is_some_and(|own| own.envelope == envelope);
+        self.conversations.iter().find(|(_, conversation)| is(conversation)).map(|(id, _)| *id)
+    }
+
+    /// The relay has a newer commit than this device had read: whatever was sealed before it is sealed again behind it
+    /// (L4).
+    pub(crate) fn stale(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, newest_commit: Position) {
+        self.link.in_flight.remove(&envelope);
+        self.link.useful = true;
+        let id = match self.pending_of(envelope) {
+            Some(id) => {
+                self.drop_pending(turn, id);
+                Some(id)
+            }
+            None => self.unseal(turn, envelope),
+        };
+        if let Some(conversation) = id.and_then(|id| self.conversations.get_mut(&id)) {
+            conversation.wait_for = conversation.wait_for.max(newest_commit);
+        }
+    }
+
+    /// The relay refused a commit. Whether it was one.
+    pub(crate) fn commit_failed(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, failed: &Failed) -> bool {
+        let Some(id) = self.pending_of(envelope) else { return false };
+        match failed.code {
+            Code::StoreFailed | Code::ShuttingDown | Code::Restored | Code::WrongOrder => {}
+            Code::Busy | Code::RateLimited => self.pause_commits(turn, id, failed),
+            // The roster is another one: what came meanwhile is read first, and the commit made anew.
+            _ => {
+                self.drop_pending(turn, id);
+                self.pause_commits(turn, id, failed);
+            }
+        }
+        true
+    }
+
+    /// A commit that waited is not made: another won, or it was refused. What it was for is still wanted.
+    pub(super) fn drop_pending(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(pending) = conversation.pending.take() else { return };
+        self.link.in_flight.remove(&pending.envelope);
+        // Claimed key packages were used up for it.
+        conversation.claimed.clear();
+        if let Some(group) = &mut conversation.group {
+            // Nothing fails: the records are in memory.
+            let _dropped = group.drop_own(&mut self.mls);
+        }
+        self.save_intent(turn, id);
+    }
+
+    /// The commit of this device is at its position: its epoch is in force.
+    pub(super) fn merge_own(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Result<(), QuarantineReason> {
+        let own = self.log.id();
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        let Some(group) = &mut conversation.group else { return Ok(()) };
+        let accounts = |group: &Group| group.members().iter().map(|m| m.account).collect::<BTreeSet<_>>();
+        let (before, name) = (accounts(group), group.data().name.clone());
+        group.merge_own(&mut desk!(self, turn)).map_err(|_| QuarantineReason::InvalidCommit)?;
+        let (after, name_now) = (accounts(group), group.data().name.clone());
+        if let Some(pending) = conversation.pending.take() {
+            self.link.in_flight.remove(&pending.envelope);
+        }
+        conversation.claimed.clear();
+        conversation.wants.retain(|want| *want != Want::Update);
+        (conversation.sealed, conversation.updated_at, conversation.update_due) = (0, turn.now, None);
+        conversation.must_update = false;
+        let added: Vec<_> = after.difference(&before).copied().collect();
+        let removed: Vec<_> = before.difference(&after).copied().collect();
+        let is_group = conversation.kind == ConversationKind::Group;
+        if is_group && (!added.is_empty() || !removed.is_empty()) {
+            turn.event(Event::Members { conversation: id, by: own, added, removed });
+        }
+        if name_now != name {
+            turn.event(Event::Renamed { conversation: id, by: own, name: name_now });
+        }
+        self.drop_done(turn, id);
+        self.save_intent(turn, id);
+        Ok(())
+    }
+
+    /// C8: the other side has begun the conversation first. What was to be said waits, and goes into theirs.
+    pub(super) fn lose_creation(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Result<(), QuarantineReason> {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        if let Some(group) = conversation.group.take() {
+            group.delete(&mut self.mls);
+        }
+        conversation.pending = None;
+        conversation.claimed.clear();
+        conversation.wants.clear();
+        (conversation.cursor, conversation.chain) = (Position::START, chain_start(id));
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+        Ok(())
+    }
+
+    /// Asks the others to be removed; until somebody does, this device stays (C5).
+    pub(super) fn leave_group(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Result<Reply, Refusal> {
+        if let Some(conversation) = self.conversations.get_mut(&id).filter(|conversation| !conversation.wants_out) {
+            conversation.wants_out = true;
+            conversation.wants.clear();
+            self.save_conversation(turn, id);
+            self.save_intent(turn, id);
+            self.ask_to_leave(turn, id);
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn ask_to_leave(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let content = Content::of(turn.random(), Part::Leave).encode();
+        self.enqueue_in_group(turn, id, false, content);
+    }
+}
+
+impl Conversation {
+    fn adds(&self) -> impl Iterator<Item = AccountId> {
+        self.wants.iter().filter_map(|want| match want {
+            Want::Add(account) => Some(*account),
+            _ => None,
+        })
+    }
+
+    /// What the next commit changes. `new`: accounts whose key packages are there.
+    fn changes(&mut self, new: &[AccountId]) -> Changes {
+        let mut changes = Changes::default();
+        let Some(data) = self.group.as_ref().map(|group| group.data().clone()) else { return changes };
+        let mut wanted = data.clone();
+        for want in self.wants.clone() {
+            match want {
+                Want::Add(account) if new.contains(&account) => {
+                    changes.add.extend(self.claimed.get(&account).into_iter().flatten().cloned());
+                }
+                Want::Add(_) => {}
+                Want::Remove(account) => {
+                    changes.remove.extend(self.leaves_of(account));
+                    wanted = wanted.with_role(account, Role::Member);
+                }
+                Want::Rename(name) => wanted.name = name,
+                Want::SetRole(account, role) => wanted = wanted.with_role(account, role),
+                Want::Update => changes.update = true,
+            }
+        }
+        changes.data = (wanted != data).then_some(wanted);
+        changes
+    }
+}
+
+/// The entries for the inboxes of those who join, and the blob that they name where they are large.
+fn welcome_entries(
+    turn: &mut Turn<'_>,
+    added: &[InboxAddress],
+    welcome: Option<Vec<u8>>,
+) -> (Vec<(InboxAddress, Vec<u8>)>, Option<Vec<u8>>) {
+    let Some(welcome) = welcome else { return (Vec::new(), None) };
+    let is_inline = welcome.len() * added.len() <= INLINE_MAX;
+    let body = if is_inline { Body::Inline(welcome.clone()) } else { Body::Blob(blob_hash(&welcome)) };
+    let entry = |inbox: &InboxAddress| {
+        let envelope = EnvelopeId(turn.random());
+        (*inbox, Entry { kind: EntryKind::Welcome, after: None, envelope, body: body.clone() }.encode())
+    };
+    (added.iter().map(entry).collect(), (!is_inline).then_some(welcome))
+}

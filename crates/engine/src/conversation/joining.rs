@@ -1,0 +1,175 @@
+//! Joining: Welcomes come into the inbox, with their bytes or with the hash of a blob that holds them (E7).
+
+use std::collections::BTreeSet;
+
+use sealwire_keys::{blob_hash, one_to_one};
+use sealwire_session::mls::{Group, Joined};
+use sealwire_wire::conversation::{ConversationKind, WelcomeBody};
+use sealwire_wire::entry::Body;
+use sealwire_wire::frame::ToRelay;
+use sealwire_wire::limits::{BLOB_MAX, HELD_MAX};
+use sealwire_wire::{BlobHash, EnvelopeId, Position, Time};
+use tls_codec::{TlsDeserializeBytes, TlsSerialize, TlsSize};
+
+use super::{Conversation, desk};
+use crate::connection::Asked;
+use crate::engine::Engine;
+use crate::event::{Event, QuarantineReason};
+use crate::record::{self, Table};
+use crate::step::Turn;
+
+/// A Welcome whose bytes are still to be fetched.
+#[derive(Clone, Copy, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+pub(crate) struct WelcomeRecord {
+    pub(crate) position: Position,
+    pub(crate) at: Time,
+    pub(crate) hash: BlobHash,
+}
+
+impl Engine {
+    /// A Welcome in the inbox.
+    pub(crate) fn receive_welcome(
+        &mut self,
+        turn: &mut Turn<'_>,
+        position: Position,
+        at: Time,
+        envelope: EnvelopeId,
+        body: Body,
+    ) -> Result<(), QuarantineReason> {
+        if !self.is_mls() {
+            return Err(QuarantineReason::Unsupported);
+        }
+        match body {
+            Body::Inline(bytes) => self.join(turn, &bytes),
+            Body::Blob(_) if self.welcomes.len() >= HELD_MAX => Err(QuarantineReason::NotAccepted),
+            Body::Blob(hash) => {
+                let held = WelcomeRecord { position, at, hash };
+                turn.put(Table::Welcome, envelope.0, record::encode(&held));
+                self.welcomes.insert(envelope, held);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks for what Welcomes name by its hash.
+    pub(super) fn fetch_welcomes(&mut self, turn: &mut Turn<'_>) {
+        let hashes: BTreeSet<_> = self.welcomes.values().map(|held| held.hash).collect();
+        for hash in hashes {
+            if self.link.has_room_to_ask() && !self.link.fetching.contains_key(&hash) {
+                self.link.fetching.insert(hash, Vec::new());
+                self.ask(turn, Asked::GetBlob(hash), |request| ToRelay::GetBlob { request, hash, offset: 0 });
+            }
+        }
+    }
+
+    /// A piece of a blob came.
+    pub(crate) fn blob_piece(&mut self, turn: &mut Turn<'_>, hash: BlobHash, size: u64, offset: u64, bytes: &[u8]) {
+        let Some(have) = self.link.fetching.get_mut(&hash) else { return };
+        if offset != have.len() as u64 || size > BLOB_MAX || (bytes.is_empty() && size > 0) {
+            // Not there yet, or not what was asked for: the next connection asks again.
+            return;
+        }
+        have.extend_from_slice(bytes);
+        if have.is_empty() || have.len() as u64 > size {
+            return self.give_up_blob(turn, hash);
+        }
+        let offset = have.len() as u64;
+        if offset < size {
+            return self.ask(turn, Asked::GetBlob(hash), |request| ToRelay::GetBlob { request, hash, offset });
+        }
+        let whole = self.link.fetching.remove(&hash).unwrap_or_default();
+        if blob_hash(&whole) != hash {
+            return self.give_up_blob(turn, hash);
+        }
+        for (envelope, held) in self.take_welcomes(turn, hash) {
+            if let Err(reason) = self.join(turn, &whole) {
+                self.quarantine(turn, held.position, Some(envelope), reason, &whole);
+            }
+        }
+    }
+
+    /// The relay has no such blob, or another one under its name.
+    fn give_up_blob(&mut self, turn: &mut Turn<'_>, hash: BlobHash) {
+        for (envelope, held) in self.take_welcomes(turn, hash) {
+            self.quarantine(turn, held.position, Some(envelope), QuarantineReason::BadWelcome, &hash.0);
+        }
+    }
+
+    fn take_welcomes(&mut self, turn: &mut Turn<'_>, hash: BlobHash) -> Vec<(EnvelopeId, WelcomeRecord)> {
+        let taken: Vec<_> = self.welcomes.extract_if(.., |_, held| held.hash == hash).collect();
+        taken.iter().for_each(|(envelope, _)| turn.delete(Table::Welcome, envelope.0));
+        taken
+    }
+
+    /// Joins by a Welcome. What this device had of that conversation gives way where it cannot be followed any more, or
+    /// was only about to begin: the relay has taken the other one (C8).
+    fn join(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<(), QuarantineReason> {
+        let body = WelcomeBody::decode(bytes).map_err(|_| QuarantineReason::Malformed)?;
+        let id = body.conversation;
+        let stands = |conversation: &Conversation| {
+            conversation.is_active() && conversation.pending.as_ref().is_none_or(|pending| !pending.creates)
+        };
+        let known = self.conversations.get(&id);
+        if known.is_some_and(|conversation| conversation.joined_by == Some(body.commit)) {
+            // It comes again: an acknowledgement was lost.
+            return Ok(());
+        }
+        if known.is_some_and(stands) {
+            return Err(QuarantineReason::BadWelcome);
+        }
+        let joined = Group::join(&mut desk!(self, turn), self.own.suite, id, &body.welcome);
+        let joined = joined.map_err(|_| QuarantineReason::BadWelcome)?;
+        if let Err(reason) = self.check_joined(&joined) {
+            joined.group.delete(&mut self.mls);
+            return Err(reason);
+        }
+        let Joined { group, inviter, evidence } = joined;
+        self.take_evidence(turn, &evidence);
+        let data = group.data().clone();
+        let peer = (data.kind == ConversationKind::OneToOne).then_some(inviter.account);
+        let mut conversation = Conversation::new(id, data.kind, peer, turn.now);
+        if let Some(before) = self.conversations.remove(&id) {
+            if let Some(group) = before.group {
+                group.delete(&mut self.mls);
+            }
+            if !before.removed {
+                // What has come of its log already is read with the new group.
+                (conversation.backlog, conversation.attachment) = (before.backlog, before.attachment);
+                conversation.note_chain(before.cursor, before.chain);
+            }
+        }
+        conversation.group = Some(group);
+        (conversation.joined_by, conversation.seeks) = (Some(body.commit), true);
+        self.conversations.insert(id, conversation);
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+        turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name, by: inviter.account });
+        self.read_backlog(turn, id);
+        Ok(())
+    }
+
+    /// What this device refuses to be in: a conversation of two that is not of these two, or one that was begun by
+    /// somebody whose pinned log is another.
+    fn check_joined(&self, joined: &Joined) -> Result<(), QuarantineReason> {
+        let own = self.log.id();
+        let data = joined.group.data();
+        if data.kind == ConversationKind::OneToOne {
+            let two = BTreeSet::from([own, joined.inviter.account]);
+            let accounts: BTreeSet<_> = joined.group.members().iter().map(|member| member.account).collect();
+            if accounts != two || two.len() != 2 || data.conversation != one_to_one(own, joined.inviter.account) {
+                return Err(QuarantineReason::BadWelcome);
+            }
+        }
+        let contradicts = |log: &sealwire_keys::AccountLog| {
+            let pinned = if log.id() == own { Some(&self.log) } else { self.contacts.get(&log.id()).map(|c| &c.log) };
+            pinned.is_some_and(|pinned| !log.entries().iter().zip(pinned.entries()).all(|(a, b)| a == b))
+        };
+        if joined.evidence.logs().any(contradicts) {
+            return Err(QuarantineReason::BadSender);
+        }
+        if self.contacts.get(&joined.inviter.account).is_some_and(|contact| contact.blocked) {
+            return Err(QuarantineReason::Blocked);
+        }
+        Ok(())
+    }
+}

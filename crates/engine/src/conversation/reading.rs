@@ -1,0 +1,380 @@
+//! Reading a conversation's log: in order, gapless, each entry once (L2, L3). Every entry moves the cursor, and what it is
+//! worth is the same for all members (C2).
+
+use sealwire_keys::{chain_step, content_id};
+use sealwire_session::mls::{Applied, Group, InvalidCommit, Opened, OpenedError};
+use sealwire_wire::content::{Content, Part};
+use sealwire_wire::conversation::ConversationKind;
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::{Delivered, ToRelay};
+use sealwire_wire::{AccountId, Chain, ConversationId, LogId, Position, Time};
+
+use super::{Attachment, Conversation, Want, desk};
+use crate::engine::Engine;
+use crate::event::{Event, QuarantineReason, UnsentReason};
+use crate::record::SeenRecord;
+use crate::step::Turn;
+
+/// After a change of direction this long, own keys are replaced (C11): 15 minutes.
+const DIRECTION_MS: u64 = 15 * 60 * 1_000;
+/// Whoever asked to leave is removed by the member of the lowest leaf; the next one waits this much longer.
+const LEAVE_STEP_MS: u64 = 5_000;
+
+impl Engine {
+    /// The log is attached: where the relay says that this device stands in it.
+    pub(crate) fn attached(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        read_upto: Position,
+        chain: Option<Chain>,
+        newest_commit: Position,
+        length: Position,
+    ) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.attachment = Attachment::Yes { length };
+        let joins = conversation.seeks && conversation.cursor == Position::START;
+        if joins && read_upto > Position::START {
+            // Reading begins behind the commit that added this device. The relay's word, until a member's message that
+            // names a later position proves it (L5).
+            conversation.newest_commit = newest_commit.min(read_upto);
+            conversation.seeks = false;
+            if let Some(chain) = chain {
+                conversation.note_chain(read_upto, chain);
+            }
+            self.save_conversation(turn, id);
+        } else if read_upto > conversation.cursor {
+            // A newer store of this device has read on, and acknowledged: what it read is not delivered again.
+            self.miss(turn, id, read_upto, chain, newest_commit);
+        }
+        self.read_backlog(turn, id);
+    }
+
+    /// Entries are gone that this device has not read. Where a commit is among them, it cannot follow any more.
+    pub(crate) fn miss(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        upto: Position,
+        chain: Option<Chain>,
+        newest_commit: Position,
+    ) {
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| upto > c.cursor) else { return };
+        let lost_commit = newest_commit > conversation.newest_commit && newest_commit <= upto;
+        conversation.chains.clear();
+        conversation.note_chain(upto, chain.unwrap_or(conversation.chain));
+        if lost_commit {
+            conversation.behind = true;
+            turn.event(Event::Behind { conversation: id });
+        }
+        self.save_conversation(turn, id);
+    }
+
+    /// Entries of a conversation's log, in order.
+    pub(crate) fn deliver_conversation(&mut self, turn: &mut Turn<'_>, id: ConversationId, entries: Vec<Delivered>) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.backlog.extend(entries);
+        self.link.useful = true;
+        self.read_backlog(turn, id);
+    }
+
+    /// The relay says that entries up to there are gone.
+    pub(crate) fn trimmed(&mut self, turn: &mut Turn<'_>, id: ConversationId, position: Position, chain: Option<Chain>) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        // Whether a commit was among them, the next entry says: it names the newest one.
+        let newest = conversation.newest_commit;
+        self.miss(turn, id, position, chain, newest);
+    }
+
+    pub(super) fn read_backlog(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let before = self.conversations.get(&id).map(|conversation| conversation.cursor);
+        while let Some(conversation) = self.conversations.get_mut(&id) {
+            // Without a group that can follow there is nothing to read with: a Welcome may be on its way.
+            let can_read = conversation.is_active() || conversation.removed;
+            if !matches!(conversation.attachment, Attachment::Yes { .. }) || !can_read {
+                break;
+            }
+            let Some(next) = conversation.backlog.pop_front() else { break };
+            if next.position <= conversation.cursor {
+                continue;
+            }
+            if next.position > conversation.cursor.next() {
+                // A frame was lost on the way: fetch again.
+                return self.hang_up(turn);
+            }
+            self.read_entry(turn, id, &next);
+            if let Some(conversation) = self.conversations.get_mut(&id)
+                && conversation.group.is_none()
+                && !conversation.removed
+            {
+                // Read again with the group that their Welcome brings.
+                conversation.backlog.push_front(next);
+                break;
+            }
+        }
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        if before != Some(conversation.cursor) {
+            turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto: conversation.cursor });
+            self.save_conversation(turn, id);
+        }
+    }
+
+    fn read_entry(&mut self, turn: &mut Turn<'_>, id: ConversationId, delivered: &Delivered) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Delivered { position, entry: bytes, at } = delivered;
+        let before = conversation.place();
+        conversation.note_chain(*position, chain_step(before.chain, *position, bytes));
+        let Ok(entry) = Entry::decode(bytes) else {
+            return self.quarantine(turn, *position, None, QuarantineReason::Malformed, bytes);
+        };
+        if let Err(reason) = self.take_entry(turn, id, *position, *at, &entry, bytes) {
+            self.quarantine(turn, *position, Some(entry.envelope), reason, bytes);
+        }
+    }
+
+    fn take_entry(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        position: Position,
+        at: Time,
+        entry: &Entry,
+        bytes: &[u8],
+    ) -> Result<(), QuarantineReason> {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        if !conversation.is_active() {
+            return Ok(());
+        }
+        if conversation.seeks {
+            if conversation.joined_by == Some(entry.envelope) && entry.kind == EntryKind::Commit {
+                (conversation.seeks, conversation.newest_commit) = (false, position);
+            }
+            return Ok(());
+        }
+        if conversation.own_leave == Some(entry.envelope) {
+            self.note_leave(turn, id, self.log.id());
+        }
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        // The relay appends what names the newest commit, and nothing else. A later one than this device knows of was
+        // missed; an earlier one was the newest for nobody (L1, L2).
+        let after = entry.after.unwrap_or(conversation.newest_commit);
+        if after > conversation.newest_commit {
+            conversation.behind = true;
+            turn.event(Event::Behind { conversation: id });
+            return Ok(());
+        }
+        let is_in_order = after == conversation.newest_commit;
+        match (entry.kind, &entry.body) {
+            (EntryKind::Commit, body) => {
+                let outcome = match body {
+                    _ if !is_in_order => Err(QuarantineReason::OutOfOrder),
+                    Body::Inline(body) => self.take_commit(turn, id, entry, body, bytes),
+                    Body::Blob(_) => Err(QuarantineReason::InvalidCommit),
+                };
+                // Valid or not, it is the newest one now, and what names an earlier one is stale (L4).
+                self.commit_was_read(turn, id, position);
+                outcome
+            }
+            (EntryKind::Message, _) if !is_in_order => Err(QuarantineReason::OutOfOrder),
+            (EntryKind::Message, _) if self.is_own(entry, bytes) => {
+                self.accepted(turn, entry.envelope);
+                Ok(())
+            }
+            (EntryKind::Message, Body::Inline(body)) => self.take_sealed(turn, id, position, at, body),
+            _ => Err(QuarantineReason::Unsupported),
+        }
+    }
+
+    fn commit_was_read(&mut self, turn: &mut Turn<'_>, id: ConversationId, position: Position) {
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.newest_commit = position;
+            conversation.leaving.clear();
+            conversation.leave_due = None;
+            if conversation.wants_out && conversation.own_leave.take().is_some() && conversation.is_active() {
+                // Asked again: nobody has done it (C5).
+                self.ask_to_leave(turn, id);
+            }
+        }
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.chains = conversation.chains.split_off(&position);
+        }
+        self.drop_pending(turn, id);
+        self.unseal_stale(turn, id);
+    }
+
+    fn take_commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        entry: &Entry,
+        body: &[u8],
+        bytes: &[u8],
+    ) -> Result<(), QuarantineReason> {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        let Some(group) = &mut conversation.group else { return Ok(()) };
+        if conversation.pending.as_ref().is_some_and(|own| own.envelope == entry.envelope && own.entry == bytes) {
+            return self.merge_own(turn, id);
+        }
+        if conversation.pending.as_ref().is_some_and(|own| own.creates) {
+            // Somebody else began this conversation first; this device reads on when their Welcome is there (C8).
+            return self.lose_creation(turn, id);
+        }
+        let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &conversation.leaving);
+        let applied = match judged {
+            Ok(judged) => group.apply(&mut desk!(self, turn), judged).map_err(|_| QuarantineReason::InvalidCommit)?,
+            Err(InvalidCommit::Unprocessable) => {
+                conversation.behind = true;
+                turn.event(Event::Behind { conversation: id });
+                return Err(QuarantineReason::InvalidCommit);
+            }
+            Err(_) => return Err(QuarantineReason::InvalidCommit),
+        };
+        self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
+        self.take_evidence(turn, &applied.evidence);
+        self.tell_applied(turn, id, &applied);
+        if applied.removes_self {
+            self.was_removed(turn, id, applied.author.account);
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_applied(&mut self, turn: &mut Turn<'_>, id: ConversationId, applied: &Applied) {
+        let by = applied.author.account;
+        let Some(group) = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref()) else { return };
+        let present: Vec<_> = group.members().iter().map(|member| member.account).collect();
+        let mut removed: Vec<_> = applied.removed.iter().map(|member| member.account).collect();
+        removed.retain(|account| !present.contains(account));
+        removed.dedup();
+        let mut added: Vec<_> = applied.added.iter().map(|member| member.account).collect();
+        added.dedup();
+        if !added.is_empty() || !removed.is_empty() {
+            turn.event(Event::Members { conversation: id, by, added, removed });
+        }
+    }
+
+    fn was_removed(&mut self, turn: &mut Turn<'_>, id: ConversationId, by: AccountId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.removed = true;
+        conversation.wants.clear();
+        conversation.pending = None;
+        if let Some(group) = conversation.group.take() {
+            group.delete(&mut self.mls);
+        }
+        self.save_intent(turn, id);
+        self.fail_in_conversation(turn, id, UnsentReason::NoMember);
+        turn.event(Event::Removed { conversation: id, by });
+    }
+
+    fn take_sealed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        position: Position,
+        at: Time,
+        body: &[u8],
+    ) -> Result<(), QuarantineReason> {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        let Some(group) = &mut conversation.group else { return Ok(()) };
+        let opened = match group.open(&mut desk!(self, turn), body) {
+            Ok(opened) => opened,
+            // Sealed before this store was put back: it has shown it then, or the person will see it elsewhere.
+            Err(OpenedError::Own) => return Ok(()),
+            Err(OpenedError::Malformed) => return Err(QuarantineReason::Malformed),
+            Err(OpenedError::OtherEpoch) => return Err(QuarantineReason::OtherEpoch),
+            Err(OpenedError::Rejected) => return Err(QuarantineReason::Rejected),
+        };
+        if conversation.sealed > 0 && conversation.update_due.is_none() {
+            conversation.update_due = Some(turn.now.plus(DIRECTION_MS));
+        }
+        let Opened { author, place, plaintext } = opened;
+        if place.position >= position {
+            return Err(QuarantineReason::OutOfOrder);
+        }
+        self.check_place(turn, id, author.account, place.position, place.chain);
+        if self.contacts.get(&author.account).is_some_and(|contact| contact.blocked) {
+            return Err(QuarantineReason::Blocked);
+        }
+        let content = Content::decode(&plaintext).map_err(|_| QuarantineReason::BadContent)?;
+        self.take_said(turn, id, author.account, at, &plaintext, content)
+    }
+
+    fn take_said(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        author: AccountId,
+        at: Time,
+        bytes: &[u8],
+        content: Content,
+    ) -> Result<(), QuarantineReason> {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        let seen = SeenRecord { at: turn.now, commitment: [0; 32], counter: 0 };
+        match (conversation.kind, &content.part) {
+            (ConversationKind::OneToOne, _) => self.take_content(turn, author, at, seen, bytes, content),
+            (ConversationKind::Group, Part::Leave) => {
+                self.note_leave(turn, id, author);
+                Ok(())
+            }
+            (ConversationKind::Group, Part::Text(_) | Part::Bytes { .. } | Part::Other { .. }) => {
+                let content_id = content_id(id, author, bytes);
+                self.take_group_message(turn, id, author, at, seen, content_id, bytes, content);
+                Ok(())
+            }
+            (ConversationKind::Group, _) => Ok(()),
+        }
+    }
+
+    /// C5: until the next commit, any member may remove who asked for it. The lowest leaf does; the others wait, each a
+    /// little longer, so that it is done whoever is away.
+    fn note_leave(&mut self, turn: &mut Turn<'_>, id: ConversationId, author: AccountId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.leaving.insert(author);
+        let own = conversation.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
+        let members = conversation.group.as_ref().map(Group::members).unwrap_or_default();
+        let rank = members.iter().filter(|member| member.leaf < own && member.account != author).count() as u64;
+        conversation.leave_due = Some(turn.now.plus(rank * LEAVE_STEP_MS));
+    }
+
+    /// L5: what a member has read is what came here, as far back as the newest commit.
+    fn check_place(&self, turn: &mut Turn<'_>, id: ConversationId, by: AccountId, position: Position, chain: Chain) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        if conversation.chains.get(&position).is_some_and(|own| *own != chain) {
+            turn.event(Event::OrderContradicted { conversation: id, by });
+        }
+    }
+
+    /// Whoever asked to leave, and keys that are due.
+    pub(super) fn want_what_is_due(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.is_caught_up()) else { return };
+        let before = conversation.wants.len();
+        if conversation.leave_due.is_some_and(|due| turn.now >= due) {
+            conversation.leave_due = None;
+            let leaving: Vec<_> = conversation.leaving.iter().copied().collect();
+            leaving.into_iter().for_each(|account| conversation.wants(Want::Remove(account)));
+        }
+        if conversation.is_update_due(turn.now) {
+            conversation.wants(Want::Update);
+        }
+        if conversation.wants.len() != before {
+            self.save_intent(turn, id);
+        }
+    }
+}
+
+/// Messages after which own keys are replaced (C11).
+const UPDATE_AFTER_MESSAGES: u32 = 100;
+/// How long they last at the most: a day, and ten minutes for each device where that is more.
+const UPDATE_AFTER_MS: u64 = sealwire_wire::limits::DAY_MS;
+const UPDATE_AFTER_MS_PER_LEAF: u64 = 10 * 60 * 1_000;
+
+impl Conversation {
+    /// C11.
+    fn is_update_due(&self, now: Time) -> bool {
+        let leaves = self.group.as_ref().map_or(0, |group| group.members().len() as u64);
+        let longest = UPDATE_AFTER_MS.max(leaves * UPDATE_AFTER_MS_PER_LEAF);
+        self.must_update
+            || self.sealed >= UPDATE_AFTER_MESSAGES
+            || self.update_due.is_some_and(|due| now >= due)
+            || now.since(self.updated_at) > longest
+    }
+}
