@@ -39,7 +39,7 @@ impl Connection {
             Ok(welcomes) => welcomes,
             Err((code, text)) => return self.refuse_request(code, request, text),
         };
-        let conversation = store::Conversation { id, entries, roster, welcomes };
+        let conversation = store::Conversation { id, writer: session.inbox, entries, roster, welcomes };
         self.store(Operation::CreateConversation(conversation), Waiting::Create { request });
     }
 

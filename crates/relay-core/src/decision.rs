@@ -74,7 +74,7 @@ pub enum Decision {
     /// Send this frame.
     Send(FromRelay),
     /// Let the store commit this, then hand its outcome back as [`Input::Stored`]. A connection's operations are
-    /// committed in the order of their decisions.
+    /// committed in the order of their decisions, but for what waits for another's turn ([`Turns`](crate::Turns)).
     Store {
         /// For the way back.
         token: Token,

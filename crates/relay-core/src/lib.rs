@@ -34,9 +34,11 @@ mod records;
 mod register;
 mod relay;
 mod serve;
+mod turns;
 
 pub use connection::Connection;
 pub use decision::{Answer, CloseCode, Decision, Growth, Input, Question, StoreFailed, Token};
 pub use invite::invite;
 pub use relay::{Features, Policy, Registration, Relay};
 pub use serve::{Served, growths, leaves_welcomes, serve};
+pub use turns::Turns;

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use sealwire_relay_core::{Growth, StoreFailed, Token, growths, leaves_welcomes};
+use sealwire_relay_core::{Growth, StoreFailed, Token, Turns, growths, leaves_welcomes};
 use sealwire_store::{Operation, Outcome, Store, StoreError};
 use sealwire_wire::{LogId, Time};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::hub::Hub;
@@ -29,6 +31,8 @@ enum Job {
     Commit { mailbox: Arc<Mailbox>, operations: Vec<(Token, Operation)> },
     /// Remove what nobody needs any more (L9).
     Sweep,
+    /// Look whether what waits for the end of a turn (L10) may go on.
+    Turn,
     /// Commit what came before, then end.
     Stop,
 }
@@ -41,7 +45,7 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread. What it gives beside it becomes true where the thread panics.
+    /// Starts the thread. What it gives beside it becomes true where the thread panics. Needs a tokio runtime.
     ///
     /// # Errors
     /// The operating system's, if it gives no thread.
@@ -51,7 +55,14 @@ impl Committer {
     ) -> std::io::Result<(Committer, JoinHandle<()>, watch::Receiver<bool>)> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let aborted = Arc::new(AtomicBool::new(false));
-        let work = Work { store, hub, aborted: Arc::clone(&aborted) };
+        let work = Work {
+            store,
+            hub,
+            aborted: Arc::clone(&aborted),
+            turns: Turns::default(),
+            waiting: Vec::new(),
+            clock: Clock { runtime: Handle::current(), jobs: jobs.downgrade(), is_set: false },
+        };
         let (failing, failed) = watch::channel(false);
         let alarm = Alarm(failing);
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
@@ -99,10 +110,45 @@ struct Work {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     aborted: Arc<AtomicBool>,
+    turns: Turns,
+    /// Commits that wait for the end of another device's turn (L10), in order.
+    waiting: Vec<Handed>,
+    clock: Clock,
+}
+
+/// An operation, and whose it is.
+struct Handed {
+    mailbox: Arc<Mailbox>,
+    token: Token,
+    operation: Operation,
+}
+
+/// Sends [`Job::Turn`]: the thread itself waits for jobs only.
+struct Clock {
+    runtime: Handle,
+    jobs: mpsc::WeakSender<Job>,
+    /// Whether one is on its way.
+    is_set: bool,
+}
+
+impl Clock {
+    fn set(&mut self, after: Duration) {
+        if std::mem::replace(&mut self.is_set, true) {
+            return;
+        }
+        let jobs = self.jobs.clone();
+        // Ends by itself, soon; where the relay has ended, it finds nobody.
+        self.runtime.spawn(async move {
+            tokio::time::sleep(after).await;
+            if let Some(jobs) = jobs.upgrade() {
+                let _ended = jobs.send(Job::Turn).await;
+            }
+        });
+    }
 }
 
 impl Work {
-    fn run(self, mut queue: mpsc::Receiver<Job>) {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         // What a crash left in the outbox of Welcomes (C8).
         self.fill_inboxes(&mut Vec::new());
         while let Some(first) = queue.blocking_recv() {
@@ -116,6 +162,7 @@ impl Work {
             if self.aborted.load(Ordering::Relaxed) {
                 return;
             }
+            self.part(&mut group);
             self.commit(&mut group);
             if group.sweeps {
                 self.sweep();
@@ -126,7 +173,26 @@ impl Work {
         }
     }
 
-    fn commit(&self, group: &mut Group) {
+    /// Leaves out of a group what waits for the end of a turn (L10), and takes in what has waited long enough. Whoever
+    /// stops waits for nothing.
+    fn part(&mut self, group: &mut Group) {
+        let at = now();
+        self.clock.is_set &= !group.turns;
+        if !self.turns.are_any(at) && self.waiting.is_empty() {
+            return;
+        }
+        for handed in std::mem::take(&mut self.waiting).into_iter().chain(group.drain()) {
+            match self.turns.waits_until(at, &handed.operation).filter(|_| !group.stops) {
+                Some(until) => {
+                    self.clock.set(Duration::from_millis(until.since(at)));
+                    self.waiting.push(handed);
+                }
+                None => group.put(handed),
+            }
+        }
+    }
+
+    fn commit(&mut self, group: &mut Group) {
         if group.operations.is_empty() {
             return;
         }
@@ -134,6 +200,7 @@ impl Work {
         let outcomes = match self.commit_all(at, &group.operations) {
             Ok(outcomes) => {
                 let both = || group.operations.iter().zip(&outcomes);
+                both().for_each(|(operation, outcome)| self.turns.note(at, operation, outcome));
                 grown.extend(both().flat_map(|(operation, outcome)| growths(at, operation, outcome)));
                 if both().any(|(operation, outcome)| leaves_welcomes(operation, outcome)) {
                     self.fill_inboxes(&mut grown);
@@ -197,6 +264,7 @@ struct Group {
     /// Whose they are, in the same order.
     owners: Vec<(Arc<Mailbox>, Vec<Token>)>,
     sweeps: bool,
+    turns: bool,
     stops: bool,
 }
 
@@ -209,7 +277,22 @@ impl Group {
                 self.owners.push((mailbox, tokens));
             }
             Job::Sweep => self.sweeps = true,
+            Job::Turn => self.turns = true,
             Job::Stop => self.stops = true,
         }
+    }
+
+    fn drain(&mut self) -> Vec<Handed> {
+        let (operations, owners) = (std::mem::take(&mut self.operations), std::mem::take(&mut self.owners));
+        let owners = owners
+            .into_iter()
+            .flat_map(|(mailbox, tokens)| tokens.into_iter().map(move |token| (Arc::clone(&mailbox), token)));
+        let handed = |((mailbox, token), operation)| Handed { mailbox, token, operation };
+        owners.zip(operations).map(handed).collect()
+    }
+
+    fn put(&mut self, Handed { mailbox, token, operation }: Handed) {
+        self.operations.push(operation);
+        self.owners.push((mailbox, vec![token]));
     }
 }

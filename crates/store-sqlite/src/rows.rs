@@ -2,7 +2,7 @@
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
-use sealwire_store::logs::{Digest, Dropped, EntryRow, Limits, LogRow, Logs, ReaderRow, Row, Write};
+use sealwire_store::logs::{Digest, Dropped, EntryRow, Limits, LogRow, Logs, ReaderRow, Row, WelcomeRow, Write};
 use sealwire_store::{Record, RecordKey, RecordKind, StoreError, Welcome};
 use sealwire_wire::entry::{Entry, EntryKind};
 use sealwire_wire::{Chain, DeviceId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, RosterHash, Time};
@@ -123,9 +123,9 @@ pub(crate) fn write(connection: &Connection, write: &Write) -> Result<(), StoreE
         Write::RemoveReader { log, inbox } => {
             run("DELETE FROM readers WHERE log = ?1 AND inbox = ?2", params![log.as_bytes(), inbox.0])
         }
-        Write::PutWelcome { number, welcome } => run(
-            "INSERT INTO outbox (number, inbox, entry) VALUES (?1, ?2, ?3)",
-            params![*number as i64, welcome.inbox.0, welcome.entry.encode()],
+        Write::PutWelcome(WelcomeRow { number, welcome, writer }) => run(
+            "INSERT INTO outbox (number, inbox, entry, writer) VALUES (?1, ?2, ?3, ?4)",
+            params![*number as i64, welcome.inbox.0, welcome.entry.encode(), writer.map(|writer| writer.0)],
         ),
         Write::RemoveWelcome { number } => run("DELETE FROM outbox WHERE number = ?1", params![*number as i64]),
         Write::PutRecord { key, record } => run(
@@ -216,7 +216,7 @@ const TABLES: [(&str, Read); 5] = [
          FROM entries ORDER BY row",
         read_entry,
     ),
-    ("SELECT number, inbox, entry FROM outbox ORDER BY number", read_welcome),
+    ("SELECT number, inbox, entry, writer FROM outbox ORDER BY number", read_welcome),
 ];
 
 fn put_entry(connection: &Connection, entry: &EntryRow, bytes: &[u8]) -> Result<(), StoreError> {
@@ -302,7 +302,8 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
 fn read_welcome(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let inbox = InboxAddress(row.get::<_, Bytes<16>>(1)?.0);
     let entry = row.get::<_, StoredEntry>(2)?.0;
-    Ok(Row::Welcome { number: number(row, 0)?, welcome: Welcome { inbox, entry } })
+    let writer = row.get::<_, Option<Bytes<16>>>(3)?.map(|writer| InboxAddress(writer.0));
+    Ok(Row::Welcome(WelcomeRow { number: number(row, 0)?, welcome: Welcome { inbox, entry }, writer }))
 }
 
 fn newest_version(connection: &Connection) -> Result<u64, StoreError> {

@@ -37,24 +37,26 @@ CREATE TABLE main.outbox (number INTEGER PRIMARY KEY, inbox BLOB NOT NULL, entry
 CREATE TABLE main.redo (step INTEGER PRIMARY KEY, kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER, value BLOB);
 ";
 
-/// They come and go like mail, and lie where the commit point is: a claim is one write to one file, and a backup of the
-/// directory alone brings none back that was handed out. Numbers are in the index of the primary key, so that counting
-/// does not touch the packages.
-const KEY_PACKAGE_TABLES: &str = "
-CREATE TABLE main.key_packages (
-    device BLOB NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (device, number)
-);
-CREATE TABLE main.claimed_key_packages (
-    device BLOB NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (device, number)
-) WITHOUT ROWID;
-";
-
 const DIRECTORY_TABLES: &str = "
 CREATE TABLE directory.records (
     kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key)
 );
 CREATE TABLE directory.inboxes (inbox BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE directory.versions (only INTEGER PRIMARY KEY CHECK (only = 0), newest INTEGER NOT NULL);
+";
+
+/// What makes a file of version 2 one of version 3: Welcomes name their writer, who is null in rows of before; and key
+/// packages. They come and go like mail, and lie where the commit point is: a claim is one write to one file, and a backup
+/// of the directory alone brings none back that was handed out. Numbers are in the index of the primary key, so that
+/// counting does not touch the packages.
+const MAIL_FROM_2: &str = "
+ALTER TABLE main.outbox ADD COLUMN writer BLOB;
+CREATE TABLE main.key_packages (
+    device BLOB NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (device, number)
+);
+CREATE TABLE main.claimed_key_packages (
+    device BLOB NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (device, number)
+) WITHOUT ROWID;
 ";
 
 /// What makes a file of version 1 one of version 2. A new column costs nothing, however large the file is.
@@ -70,7 +72,7 @@ struct Tables {
 }
 
 const TABLES: [Tables; 2] = [
-    Tables { database: "main", new: MAIL_TABLES, from_1: MAIL_FROM_1, from_2: KEY_PACKAGE_TABLES },
+    Tables { database: "main", new: MAIL_TABLES, from_1: MAIL_FROM_1, from_2: MAIL_FROM_2 },
     Tables { database: "directory", new: DIRECTORY_TABLES, from_1: "", from_2: "" },
 ];
 

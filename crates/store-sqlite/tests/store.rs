@@ -10,7 +10,7 @@ use sealwire_store::{
     Append, MemoryStore, Operation, Outcome, Record, RecordKey, RecordKind, RecordSwap, Store, StoreError,
 };
 use sealwire_store_sqlite::SqliteStore;
-use sealwire_wire::entry::Entry;
+use sealwire_wire::entry::{Entry, EntryKind};
 use sealwire_wire::{DeviceId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 use tempfile::TempDir;
 
@@ -149,15 +149,23 @@ fn files_of_version_2_go_on() {
         let store = with_inbox(directory.path());
         append(&store, 1..4);
         drop(store);
-        for file in ["mail.db", "directory.db"] {
-            let file = rusqlite::Connection::open(directory.path().join(file)).unwrap();
-            let tables = "DROP TABLE IF EXISTS key_packages; DROP TABLE IF EXISTS claimed_key_packages;";
-            let is_done = crashed && file.path().is_some_and(|path| path.ends_with("mail.db"));
-            let version_2 = "PRAGMA user_version = 2; PRAGMA wal_checkpoint(TRUNCATE);";
-            file.execute_batch(&if is_done { String::new() } else { format!("{tables} {version_2}") }).unwrap();
+        let mail = "DROP TABLE key_packages; DROP TABLE claimed_key_packages; ALTER TABLE outbox DROP COLUMN writer;";
+        let welcome = "INSERT INTO outbox (number, inbox, entry) VALUES (7, ?1, ?2)";
+        for (file, newer) in [("mail.db", mail), ("directory.db", "")] {
+            let connection = rusqlite::Connection::open(directory.path().join(file)).unwrap();
+            if !crashed || file == "directory.db" {
+                connection.execute_batch(&format!("{newer} PRAGMA user_version = 2;")).unwrap();
+            }
+            if file == "mail.db" {
+                let entry = Entry { kind: EntryKind::Welcome, ..Entry::direct(EnvelopeId([0xff; 16]), vec![7; 100]) };
+                connection.execute(welcome, rusqlite::params![INBOX.0, entry.encode()]).unwrap();
+            }
+            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);").unwrap();
         }
         let store = open(directory.path(), Limits::default()).unwrap();
         assert_eq!(positions(&store), [1, 2, 3]);
+        let filled = store.commit(Time(1), &[Operation::FillInboxes { most: 9 }]).unwrap();
+        assert_eq!((filled, positions(&store)), (vec![Outcome::Filled(vec![INBOX])], vec![1, 2, 3, 4]));
         assert_eq!(store.key_packages(DEVICE).unwrap(), 0);
         store.commit(Time(1), &[put_key_packages(0..2), CLAIM]).unwrap();
         assert_eq!(store.key_packages(DEVICE).unwrap(), 1);

@@ -78,6 +78,7 @@ macro_rules! conformance {
             a_full_inbox_drops_its_oldest_messages
             a_full_inbox_drops_what_the_flood_brought
             a_full_inbox_drops_the_largest_share
+            welcomes_are_part_of_their_writers_share
             a_full_conversation_keeps_its_commits
             envelope_ids_are_forgotten_after_30_days
             so_many_envelope_ids_are_remembered
@@ -206,7 +207,7 @@ impl<B: Bed> World<B> {
     }
 
     pub(crate) fn create(&self, entries: Vec<Entry>, roster: &[u8], welcomes: Vec<Welcome>) -> Outcome {
-        let new = Conversation { id: TALK_ID, entries, roster: inboxes(roster), welcomes };
+        let new = Conversation { id: TALK_ID, writer: inbox(1), entries, roster: inboxes(roster), welcomes };
         self.apply(Operation::CreateConversation(new))
     }
 

@@ -17,7 +17,7 @@ use sealwire_wire::limits::{CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENT
 use sealwire_wire::{DeviceId, InboxAddress, LogId, Position, Time};
 
 use self::log::{Log, Sealed};
-pub use self::rows::{Digest, Dropped, EntryRow, LogRow, ReaderRow, Row, Write};
+pub use self::rows::{Digest, Dropped, EntryRow, LogRow, ReaderRow, Row, WelcomeRow, Write};
 use crate::{
     Append, Conversation, Head, Operation, Outcome, Reader, Record, RecordKey, RecordSwap, Refusal, StoreError,
     Welcome, key_packages,
@@ -93,7 +93,7 @@ pub trait Beside {
 pub struct Logs {
     limits: Limits,
     logs: BTreeMap<LogId, Log>,
-    outbox: BTreeMap<u64, Welcome>,
+    outbox: BTreeMap<u64, WelcomeRow>,
     /// The row that the next entry gets: rows are numbered in the order of all entries of the store.
     next_row: u64,
     next_welcome: u64,
@@ -132,9 +132,9 @@ impl Logs {
                 self.next_row = self.next_row.max(entry.row.saturating_add(1));
                 self.existing(entry.log)?.load_entry(&entry, is_gone);
             }
-            Row::Welcome { number, welcome } => {
-                self.next_welcome = self.next_welcome.max(number.saturating_add(1));
-                self.outbox.insert(number, welcome);
+            Row::Welcome(row) => {
+                self.next_welcome = self.next_welcome.max(row.number.saturating_add(1));
+                self.outbox.insert(row.number, row);
             }
             Row::Versions { newest } => self.newest_version = self.newest_version.max(newest),
         }
@@ -198,9 +198,10 @@ impl Logs {
         }
         if let Some(change) = &append.roster {
             log.change_roster(now, position, append.entry.kind, change, writes);
-            put_outbox(&mut self.outbox, &mut self.next_welcome, &change.welcomes, writes);
         }
         log.keep_within(now, &self.limits, writes);
+        let welcomes = append.roster.as_ref().map_or(&[][..], |change| &change.welcomes);
+        self.put_outbox(append.writer, welcomes, writes);
         Ok(Outcome::Appended { position, repeated: false })
     }
 
@@ -232,7 +233,7 @@ impl Logs {
         welcomes_only(&new.welcomes)?;
         self.next_row = next_row;
         writes.append(&mut made);
-        put_outbox(&mut self.outbox, &mut self.next_welcome, &new.welcomes, writes);
+        self.put_outbox(new.writer, &new.welcomes, writes);
         self.logs.insert(id, log);
         Ok(Outcome::Created)
     }
@@ -242,14 +243,23 @@ impl Logs {
     fn fill_inboxes(&mut self, now: Time, most: usize, writes: &mut Vec<Write>) -> Outcome {
         let mut filled = BTreeSet::new();
         for _ in 0..most {
-            let Some((number, welcome)) = self.outbox.pop_first() else { break };
+            let Some((number, WelcomeRow { welcome, writer, .. })) = self.outbox.pop_first() else { break };
             writes.push(Write::RemoveWelcome { number });
-            let append = Append::to_inbox(welcome.inbox, welcome.inbox, welcome.entry);
+            let append = Append::to_inbox(welcome.inbox, writer.unwrap_or(welcome.inbox), welcome.entry);
             if let Ok(Outcome::Appended { repeated: false, .. }) = self.append(now, &append, writes) {
                 filled.insert(welcome.inbox);
             }
         }
         Outcome::Filled(filled.into_iter().collect())
+    }
+
+    fn put_outbox(&mut self, writer: InboxAddress, welcomes: &[Welcome], writes: &mut Vec<Write>) {
+        for welcome in welcomes {
+            let number = take(&mut self.next_welcome);
+            let row = WelcomeRow { number, welcome: welcome.clone(), writer: Some(writer) };
+            writes.push(Write::PutWelcome(row.clone()));
+            self.outbox.insert(number, row);
+        }
     }
 
     fn swap(
@@ -312,12 +322,4 @@ fn take(counter: &mut u64) -> u64 {
 fn welcomes_only(welcomes: &[Welcome]) -> Result<(), Refusal> {
     let all = welcomes.iter().all(|welcome| welcome.entry.kind == EntryKind::Welcome);
     if all { Ok(()) } else { Err(Refusal::WrongKind) }
-}
-
-fn put_outbox(outbox: &mut BTreeMap<u64, Welcome>, next: &mut u64, welcomes: &[Welcome], writes: &mut Vec<Write>) {
-    for welcome in welcomes {
-        let number = take(next);
-        writes.push(Write::PutWelcome { number, welcome: welcome.clone() });
-        outbox.insert(number, welcome.clone());
-    }
 }

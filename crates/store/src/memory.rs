@@ -169,7 +169,7 @@ impl State {
             Write::PutLog(_)
             | Write::PutReader { .. }
             | Write::RemoveReader { .. }
-            | Write::PutWelcome { .. }
+            | Write::PutWelcome(_)
             | Write::RemoveWelcome { .. }
             | Write::OpenInbox { .. }
             | Write::CountVersions { .. } => {}

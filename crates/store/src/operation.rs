@@ -76,7 +76,7 @@ pub struct Append {
     /// Which log.
     pub log: LogId,
     /// The inbox of the device that writes. A conversation log takes entries of its roster only (C6); a full inbox drops
-    /// those of whoever has most there (L9).
+    /// those of whoever has most there (L9), its Welcomes included.
     pub writer: InboxAddress,
     /// The entry, read.
     pub entry: Entry,
@@ -109,6 +109,8 @@ pub struct Welcome {
 pub struct Conversation {
     /// Its id.
     pub id: ConversationId,
+    /// The inbox of the device that creates it.
+    pub writer: InboxAddress,
     /// Its first entries, in order.
     pub entries: Vec<Entry>,
     /// Its first roster, sorted, without doubles.

@@ -87,6 +87,12 @@ pub const WATCHED_TOKENS_MAX: usize = 1_024;
 pub const ATTACHED_LOGS_MAX: usize = 1_024;
 /// Commits per device, conversation and minute (L10).
 pub const COMMITS_PER_MINUTE: u32 = 4;
+/// `Stale` answers in a row, each because of another commit, after which a device has a turn (L10).
+pub const STALE_MAX: u32 = 3;
+/// How long others' commits wait in a turn (L10): time to read on, to seal again and to send.
+pub const TURN_MS: u64 = 2_000;
+/// A device has one turn in this time, in each conversation (L10): whoever plays the hindered hinders little.
+pub const TURN_EVERY_MS: u64 = 30_000;
 /// A client's outgoing messages that are not accepted yet: a day without network.
 pub const OUTBOX_MAX: usize = 10_000;
 /// Sealed bytes that a client keeps after they were accepted, to repeat to a restored relay (L11).

@@ -14,3 +14,4 @@ mod people;
 mod program;
 mod sockets;
 mod tls;
+mod turns;

@@ -300,6 +300,7 @@ impl Dice {
             }
             12 => Operation::CreateConversation(Conversation {
                 id: conversation(self.byte(CONVERSATIONS)),
+                writer: self.inbox(),
                 entries: vec![self.entry(EntryKind::Commit, Position::START)],
                 roster: self.roster(),
                 welcomes: self.welcomes(),

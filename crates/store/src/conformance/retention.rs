@@ -4,9 +4,9 @@ use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::limits::{COMMIT_RETENTION_MS, ENVELOPE_MEMORY_MS, MESSAGE_RETENTION_MS};
 use sealwire_wire::{LogId, Position};
 
-use super::{Bed, TALK, World, appended, chain_over, commit, direct, entry, inbox, message, repeated};
+use super::{Bed, TALK, World, appended, chain_over, change, commit, direct, entry, inbox, message, repeated};
 use crate::logs::Limits;
-use crate::{Operation, Outcome};
+use crate::{Operation, Outcome, RosterChange, Welcome};
 
 const BOX: LogId = LogId::Inbox(sealwire_wire::InboxAddress([1; 16]));
 
@@ -123,6 +123,29 @@ pub fn a_full_inbox_drops_what_the_flood_brought<B: Bed>() {
     assert_eq!(world.all_positions(BOX), [2, 8, 9, 10, 11, 12]);
     world.to_inbox_by(3, 1, direct(13));
     assert_eq!(world.all_positions(BOX), [8, 9, 10, 11, 12, 13], "what was read counts for nobody");
+}
+
+/// L9, C8: who creates conversations with somebody, or adds them to some, fills their own share of the inbox with it.
+pub fn welcomes_are_part_of_their_writers_share<B: Bed>() {
+    let limits = Limits { inbox_entries: 4, ..Limits::default() };
+    let mut world = World::<B>::within(limits).with_inboxes();
+    let welcome = |envelope| Welcome { inbox: inbox(3), entry: entry(EntryKind::Welcome, 0, envelope) };
+    let inbox_3 = LogId::Inbox(inbox(3));
+    world.to_inbox_by(9, 3, direct(1));
+    world.to_inbox_by(1, 3, direct(2));
+    assert_eq!(world.create(vec![commit(0, 100)], &[1, 2, 3], vec![welcome(101)]), Outcome::Created);
+    world.restart();
+    world.fill();
+    world.to_inbox_by(8, 3, direct(3));
+    assert_eq!(world.all_positions(inbox_3), [1, 2, 3, 4]);
+    world.to_inbox_by(8, 3, direct(4));
+    assert_eq!(world.all_positions(inbox_3), [1, 3, 4, 5], "the first of the creator's two, not the oldest of all");
+    let joining = RosterChange { welcomes: vec![welcome(103)], ..change(&[1, 2, 3], &[1, 2, 3]) };
+    assert_eq!(world.talk_changing(2, commit(1, 102), joining), appended(2));
+    world.fill();
+    assert_eq!(world.all_positions(inbox_3), [1, 3, 5, 6]);
+    world.to_inbox_by(2, 3, direct(5));
+    assert_eq!(world.all_positions(inbox_3), [1, 3, 5, 7], "the first of the committer's two");
 }
 
 /// L9: where it is the bytes that are too much, the oldest of whoever has most bytes goes.

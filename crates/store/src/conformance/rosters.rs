@@ -180,6 +180,6 @@ pub fn cursors_move_forward_only<B: Bed>() {
     assert_eq!(world.acknowledge(LogId::Inbox(inbox(1)), 2, 1), NOT_IN_ROSTER);
     let nowhere = LogId::Conversation(sealwire_wire::ConversationId([1; 32]));
     assert_eq!(world.acknowledge(nowhere, 1, 1), Outcome::Refused(Refusal::UnknownLog));
-    let empty = Conversation { id: TALK_ID, entries: vec![], roster: vec![], welcomes: vec![] };
+    let empty = Conversation { id: TALK_ID, writer: inbox(1), entries: vec![], roster: vec![], welcomes: vec![] };
     assert_eq!(world.apply(Operation::CreateConversation(empty)), Outcome::Refused(Refusal::ConversationExists));
 }

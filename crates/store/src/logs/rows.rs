@@ -48,12 +48,7 @@ pub enum Write {
         inbox: InboxAddress,
     },
     /// A Welcome waits in the outbox (C8).
-    PutWelcome {
-        /// Its place in the outbox.
-        number: u64,
-        /// The Welcome.
-        welcome: Welcome,
-    },
+    PutWelcome(WelcomeRow),
     /// A Welcome has left the outbox.
     RemoveWelcome {
         /// Its place in the outbox.
@@ -139,12 +134,7 @@ pub enum Row {
         is_gone: bool,
     },
     /// A Welcome in the outbox.
-    Welcome {
-        /// Its place in the outbox.
-        number: u64,
-        /// The Welcome.
-        welcome: Welcome,
-    },
+    Welcome(WelcomeRow),
     /// The newest version that a record was given.
     Versions {
         /// The version.
@@ -190,6 +180,17 @@ pub struct LogRow {
     pub newest_commit: Position,
     /// The chain at its last entry; `None` in inboxes.
     pub chain: Option<Chain>,
+}
+
+/// The row of a Welcome in the outbox.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WelcomeRow {
+    /// Its place in the outbox.
+    pub number: u64,
+    /// The Welcome.
+    pub welcome: Welcome,
+    /// The inbox of the device that wrote it; `None` in rows that were written before this was kept.
+    pub writer: Option<InboxAddress>,
 }
 
 /// The row of a reader.
