@@ -10,7 +10,7 @@ use sealwire_store::{
     BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Snapshot, Store, StoreError,
 };
 use sealwire_wire::frame::FromRelay;
-use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, PresenceToken, Time};
+use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, PresenceToken, Time};
 
 use crate::dice::Dice;
 
@@ -224,6 +224,10 @@ impl Store for FlakyStore {
 
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError> {
         self.inner.blob(hash, offset, most)
+    }
+
+    fn logs_of(&self, inbox: InboxAddress) -> Result<Vec<ConversationId>, StoreError> {
+        self.inner.logs_of(inbox)
     }
 
     fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError> {

@@ -2,8 +2,10 @@
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use sealwire_wire::label::Label;
-use sealwire_wire::{Chain, ConversationId, Position};
-use tls_codec::{Serialize, TlsSerialize, TlsSize};
+use sealwire_wire::{AccountId, Chain, ConversationId, DeviceId, Position};
+use tls_codec::{Serialize, TlsByteVecU24, TlsSerialize, TlsSize};
+
+use crate::device::DeviceKey;
 
 /// A signature that does not verify. Says no more, so that nothing depends on what was wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +79,38 @@ impl HeadToBeSigned {
     /// [`SignatureError`], also for a relay key that is no key.
     pub fn verify(&self, relay_key: &[u8; 32], signature: &[u8]) -> Result<(), SignatureError> {
         verify(&verifying_key(relay_key).map_err(|_| SignatureError)?, Label::HEAD, self, signature)
+    }
+}
+
+/// What a device signs to be added to a conversation again (C10).
+#[derive(Clone, PartialEq, Eq, Debug, TlsSerialize, TlsSize)]
+pub struct ReaddToBeSigned {
+    conversation: ConversationId,
+    account: AccountId,
+    device: DeviceId,
+    key_package: TlsByteVecU24,
+}
+
+impl ReaddToBeSigned {
+    /// Of a device, into a conversation, by a key package.
+    pub fn new(conversation: ConversationId, account: AccountId, device: DeviceId, key_package: &[u8]) -> ReaddToBeSigned {
+        ReaddToBeSigned { conversation, account, device, key_package: key_package.into() }
+    }
+
+    /// The bytes to sign.
+    pub fn encode(&self) -> Vec<u8> {
+        Label::READD.encode(self)
+    }
+
+    /// Verifies the device's signature.
+    ///
+    /// # Errors
+    /// [`SignatureError`], also where the key is not that device's.
+    pub fn verify(&self, key: &DeviceKey, signature: &[u8]) -> Result<(), SignatureError> {
+        if key.device_id() != self.device {
+            return Err(SignatureError);
+        }
+        verify(&key.0, Label::READD, self, signature)
     }
 }
 

@@ -111,6 +111,9 @@ pub(crate) enum Waiting {
         request: RequestId,
         conversation: ConversationId,
     },
+    Logs {
+        request: RequestId,
+    },
     Create {
         request: RequestId,
     },
@@ -282,6 +285,7 @@ impl Connection {
                 self.publish_key_packages(session, request, replace, one_time, last_resort);
             }
             ToRelay::ClaimKeyPackages { request, account } => self.claim_key_packages(request, account),
+            ToRelay::ListLogs { request } => self.load(Question::Logs(session.inbox), Waiting::Logs { request }),
             ToRelay::LogIn { .. } => self.refuse(Code::WrongOrder, "this connection is logged in"),
         }
     }
@@ -319,6 +323,9 @@ impl Connection {
             (Waiting::InboxCheck(stage), Answer::Records(records)) => self.inbox_checked(stage, &records),
             (Waiting::Page(log), Answer::Page(page)) => self.page_loaded(log, page),
             (Waiting::Cursor(log), Answer::Cursor(cursor)) => self.cursor_loaded(log, cursor),
+            (Waiting::Logs { request }, Answer::Logs(conversations)) => {
+                self.send(FromRelay::Logs { request, conversations });
+            }
             (Waiting::Attach { request, conversation }, Answer::Place(place)) => {
                 self.attach_loaded(request, conversation, place);
             }
@@ -467,7 +474,8 @@ fn request_of(frame: &ToRelay) -> Option<RequestId> {
         | ToRelay::PutBlob { request, .. }
         | ToRelay::GetBlob { request, .. }
         | ToRelay::PublishKeyPackages { request, .. }
-        | ToRelay::ClaimKeyPackages { request, .. } => Some(*request),
+        | ToRelay::ClaimKeyPackages { request, .. }
+        | ToRelay::ListLogs { request } => Some(*request),
         ToRelay::LogIn { .. }
         | ToRelay::Append { .. }
         | ToRelay::Ack { .. }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sealwire_store::{BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError};
 use sealwire_wire::frame::FromRelay;
-use sealwire_wire::{BlobHash, DeviceId, InboxAddress, LogId, Position, PresenceToken};
+use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, LogId, Position, PresenceToken};
 
 /// Ties an outcome or an answer to the decision that asked for it. Counts up on each connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -169,6 +169,8 @@ pub enum Question {
         /// How many bytes at the most.
         most: usize,
     },
+    /// Which conversation logs have an inbox in their roster.
+    Logs(InboxAddress),
     /// How many one-time key packages are held for a device.
     KeyPackages(DeviceId),
 }
@@ -188,6 +190,8 @@ pub enum Answer {
     Head(Option<Head>),
     /// To [`Question::Blob`].
     Blob(Option<BlobPart>),
+    /// To [`Question::Logs`].
+    Logs(Vec<ConversationId>),
     /// To [`Question::KeyPackages`].
     KeyPackages(u32),
 }
@@ -209,6 +213,7 @@ impl Question {
             Question::Place { log, reader } => Answer::Place(store.reader(*log, *reader)?.zip(store.head(*log)?)),
             Question::Head(log) => Answer::Head(store.head(*log)?),
             Question::Blob { hash, offset, most } => Answer::Blob(store.blob(*hash, *offset, *most)?),
+            Question::Logs(inbox) => Answer::Logs(store.logs_of(*inbox)?),
             Question::KeyPackages(device) => Answer::KeyPackages(store.key_packages(*device)?),
         })
     }
@@ -287,5 +292,6 @@ fn frame_name(frame: &FromRelay) -> &'static str {
         FromRelay::Blob { .. } => "Send(Blob)",
         FromRelay::KeyPackages { .. } => "Send(KeyPackages)",
         FromRelay::Attached { .. } => "Send(Attached)",
+        FromRelay::Logs { .. } => "Send(Logs)",
     }
 }

@@ -32,7 +32,7 @@ impl Registration {
 /// What a relay offers beyond inboxes and presence: what conversations on MLS need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Features {
-    /// `conversation-log`: `CreateConversation`, `Attach`, `GetHead`, and appends to conversation logs.
+    /// `conversation-log`: `CreateConversation`, `Attach`, `GetHead`, `ListLogs`, and appends to conversation logs.
     pub conversation_logs: bool,
     /// `blob`: `PutBlob` and `GetBlob`.
     pub blobs: bool,
@@ -61,9 +61,10 @@ impl Features {
     /// Whether the relay knows this kind of frame at all.
     pub(crate) fn know(self, frame: &ToRelay) -> bool {
         match frame {
-            ToRelay::Attach { .. } | ToRelay::CreateConversation { .. } | ToRelay::GetHead { .. } => {
-                self.conversation_logs
-            }
+            ToRelay::Attach { .. }
+            | ToRelay::CreateConversation { .. }
+            | ToRelay::GetHead { .. }
+            | ToRelay::ListLogs { .. } => self.conversation_logs,
             ToRelay::PutBlob { .. } | ToRelay::GetBlob { .. } => self.blobs,
             ToRelay::PublishKeyPackages { .. } | ToRelay::ClaimKeyPackages { .. } => self.key_packages,
             ToRelay::LogIn { .. }

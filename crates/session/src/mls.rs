@@ -12,6 +12,7 @@ mod group;
 mod judge;
 mod key_package;
 mod leaf;
+mod readd;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -29,9 +30,10 @@ pub use self::evidence::Evidence;
 pub use self::group::{
     Changes, CommitError, Committed, Group, JoinError, Joined, Opened, OpenedError, Place, SealedError,
 };
-pub use self::judge::{Applied, InvalidCommit, Judged};
+pub use self::judge::{Applied, Entitled, InvalidCommit, Judged};
 pub use self::key_package::{KeyPackageError, KeyPackageRef, ReceivedKeyPackage, make_key_package};
 pub use self::leaf::Member;
+pub use self::readd::{make_readd, read_readd};
 pub use self::records::{PageChange, Records, RecordsError};
 
 /// The cipher suite of a device's conversations.

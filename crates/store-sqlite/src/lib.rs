@@ -32,7 +32,7 @@ use sealwire_store::logs::{Beside, Digest, Limits, Logs};
 use sealwire_store::{
     BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
 };
-use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use crate::blobs::Blobs;
 
@@ -170,6 +170,10 @@ impl Store for SqliteStore {
 
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError> {
         self.index()?.blobs.part(hash, offset, most)
+    }
+
+    fn logs_of(&self, inbox: InboxAddress) -> Result<Vec<ConversationId>, StoreError> {
+        Ok(self.index()?.logs()?.logs_of(inbox))
     }
 
     fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError> {

@@ -18,7 +18,7 @@ pub use operation::{
     RecordKind, RecordSwap, Refusal, RosterChange, Welcome,
 };
 
-use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 /// A relay's store. Calls block until done; a relay keeps one thread that commits, and reads beside it.
 pub trait Store: Send + Sync + 'static {
@@ -74,6 +74,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError>;
+
+    /// The conversation logs that have an inbox in their roster, sorted, at most `limits::LISTED_LOGS_MAX`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn logs_of(&self, inbox: InboxAddress) -> Result<Vec<ConversationId>, StoreError>;
 
     /// How many one-time key packages are held for a device.
     ///

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_keys::chain_start;
 use sealwire_wire::entry::EntryKind;
-use sealwire_wire::limits::{CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENTRIES_MAX, REMEMBERED_MAX};
-use sealwire_wire::{DeviceId, InboxAddress, LogId, Position, Time};
+use sealwire_wire::limits::{CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENTRIES_MAX, LISTED_LOGS_MAX, REMEMBERED_MAX};
+use sealwire_wire::{ConversationId, DeviceId, InboxAddress, LogId, Position, Time};
 
 use self::log::{Log, Sealed};
 pub use self::rows::{Digest, Dropped, EntryRow, LogRow, ReaderRow, Row, WelcomeRow, Write};
@@ -183,6 +183,16 @@ impl Logs {
     /// What an inbox may read of a log.
     pub fn reader(&self, log: LogId, inbox: InboxAddress) -> Option<Reader> {
         self.logs.get(&log)?.reader(inbox)
+    }
+
+    /// The conversation logs that have an inbox in their roster. Looks at every log: it is asked for by a device whose store
+    /// was put back, and by nobody else.
+    pub fn logs_of(&self, inbox: InboxAddress) -> Vec<ConversationId> {
+        let reads = |(id, log): (&LogId, &Log)| match id {
+            LogId::Conversation(conversation) if log.reader(inbox)?.until.is_none() => Some(*conversation),
+            _ => None,
+        };
+        self.logs.iter().filter_map(reads).take(LISTED_LOGS_MAX).collect()
     }
 
     fn append(&mut self, now: Time, append: &Append, writes: &mut Vec<Write>) -> Result<Outcome, Refusal> {

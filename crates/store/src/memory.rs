@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sealwire_keys::blob_hash;
-use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use crate::blob::{Held, Verdict, judge, mismatch};
 use crate::logs::{Beside, Digest, Limits, Logs, Write};
@@ -121,6 +121,10 @@ impl Store for MemoryStore {
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError> {
         let state = self.state();
         Ok(state.aside.blobs.get(&hash).map(|blob| blob.part(offset, most)))
+    }
+
+    fn logs_of(&self, inbox: InboxAddress) -> Result<Vec<ConversationId>, StoreError> {
+        Ok(self.state().logs.logs_of(inbox))
     }
 
     fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError> {

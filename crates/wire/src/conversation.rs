@@ -10,7 +10,7 @@ use tls_codec::{
 };
 
 use crate::limits::{CONVERSATION_NAME_MAX, ROLES_MAX};
-use crate::{AccountId, Chain, ConversationId, EnvelopeId, InboxAddress, Position, RosterHash};
+use crate::{AccountId, Chain, ConversationId, DeviceId, EnvelopeId, InboxAddress, Position, RosterHash};
 
 const VERSION: u8 = 1;
 
@@ -138,6 +138,28 @@ pub struct WelcomeBody {
     pub commit: EnvelopeId,
     /// An MLS Welcome.
     pub welcome: Vec<u8>,
+}
+
+/// The body of a request to be added again (C10), in clear: whoever sends it has lost what it would seal with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReaddBody {
+    /// Whose device it is.
+    pub account: AccountId,
+    /// Which device.
+    pub device: DeviceId,
+    /// A key package of that device, for this request alone.
+    pub key_package: Vec<u8>,
+    /// The device's, over the label `readd`, the conversation and the fields before.
+    pub signature: [u8; 64],
+}
+
+#[derive(TlsSerialize, TlsDeserializeBytes, TlsSize)]
+struct WireReaddBody {
+    version: u8,
+    account: AccountId,
+    device: DeviceId,
+    key_package: TlsByteVecU24,
+    signature: [u8; 64],
 }
 
 #[derive(TlsSerialize, TlsDeserializeBytes, TlsSize)]
@@ -349,6 +371,23 @@ pub fn decode_logs(bytes: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, ConversationError>
     if body.commit.is_empty() { Ok(body.evidence) } else { Err(ConversationError) }
 }
 
+impl ReaddBody {
+    /// `uint8 version; opaque account[32]; opaque device[32]; opaque key_package<0..2^24-1>; opaque signature[64]`.
+    pub fn encode(&self) -> Vec<u8> {
+        let ReaddBody { account, device, ref key_package, signature } = *self;
+        encode(&WireReaddBody { version: VERSION, account, device, key_package: key_package.clone().into(), signature })
+    }
+
+    /// Reads it, whole.
+    ///
+    /// # Errors
+    /// [`ConversationError`].
+    pub fn decode(bytes: &[u8]) -> Result<ReaddBody, ConversationError> {
+        let WireReaddBody { account, device, key_package, signature, .. } = decode(bytes)?;
+        Ok(ReaddBody { account, device, key_package: key_package.into_vec(), signature })
+    }
+}
+
 impl WelcomeBody {
     /// `uint8 version; opaque conversation[32]; opaque commit[16]; opaque welcome<0..2^24-1>`.
     pub fn encode(&self) -> Vec<u8> {
@@ -394,7 +433,10 @@ mod tests {
         let (conversation, envelope) = (ConversationId([1; 32]), EnvelopeId([4; 16]));
         let welcome = WelcomeBody { conversation, commit: envelope, welcome: vec![9; 30] };
         let message = MessageData { position, chain, franking: None };
+        let (account, device) = (AccountId([1; 32]), DeviceId([2; 32]));
+        let readd = ReaddBody { account, device, key_package: vec![3; 20], signature: [4; 64] };
         vec![
+            ("readd body", readd.encode(), |bytes| ReaddBody::decode(bytes).is_ok_and(|x| x.encode() == bytes)),
             ("message", message.encode(), |bytes| MessageData::decode(bytes).is_ok_and(|x| x.encode() == bytes)),
             ("franked message", MessageData { franking: Some([8; 32]), ..message }.encode(), |bytes| {
                 MessageData::decode(bytes).is_ok_and(|x| x.encode() == bytes)

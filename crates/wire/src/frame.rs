@@ -6,7 +6,7 @@ use prost::Message;
 use crate::frames as pb;
 use crate::limits::{
     BLOB_CHUNK_MAX, ENTRY_MAX, FIRST_ENTRIES_MAX, FRAME_MAX, HANDLE_MAX, INVITE_MAX, KEY_PACKAGE_MAX, KEY_PACKAGES_MAX,
-    ROSTER_MAX, WATCHED_TOKENS_MAX,
+    LISTED_LOGS_MAX, ROSTER_MAX, WATCHED_TOKENS_MAX,
 };
 use crate::*;
 
@@ -120,6 +120,9 @@ pub enum ToRelay {
         one_time: Vec<Vec<u8>>,
         last_resort: Option<Vec<u8>>,
     },
+    ListLogs {
+        request: RequestId,
+    },
     ClaimKeyPackages {
         request: RequestId,
         account: AccountId,
@@ -174,6 +177,7 @@ pub enum FromRelay {
     Head { request: RequestId, conversation: ConversationId, length: Position, chain: Chain, signature: [u8; 64] },
     Blob { request: RequestId, size: u64, offset: u64, bytes: Vec<u8> },
     KeyPackages { request: RequestId, packages: Vec<KeyPackage> },
+    Logs { request: RequestId, conversations: Vec<ConversationId> },
     Attached {
         request: RequestId,
         read_upto: Position,
@@ -334,6 +338,7 @@ impl ToRelay {
                 let last_resort = last_resort.unwrap_or_default();
                 Frame::PublishKeyPackages(pb::PublishKeyPackages { request, replace, one_time, last_resort })
             }
+            ToRelay::ListLogs { request } => Frame::ListLogs(pb::ListLogs { request }),
             ToRelay::ClaimKeyPackages { request, account } => {
                 Frame::ClaimKeyPackages(pb::ClaimKeyPackages { request, account: account.0.to_vec() })
             }
@@ -430,6 +435,7 @@ impl ToRelay {
                     false => Some(key_package("last_resort", f.last_resort)?),
                 },
             },
+            Frame::ListLogs(f) => ToRelay::ListLogs { request: f.request },
             Frame::ClaimKeyPackages(f) => {
                 ToRelay::ClaimKeyPackages { request: f.request, account: id("account", &f.account)? }
             }
@@ -515,6 +521,10 @@ impl FromRelay {
                 signature: signature.to_vec(),
             }),
             FromRelay::Blob { request, size, offset, bytes } => Frame::Blob(pb::Blob { request, size, offset, bytes }),
+            FromRelay::Logs { request, conversations } => Frame::Logs(pb::Logs {
+                request,
+                conversations: conversations.iter().map(|conversation| conversation.0.to_vec()).collect(),
+            }),
             FromRelay::Attached { request, read_upto, chain, newest_commit, length } => Frame::Attached(pb::Attached {
                 request,
                 read_upto: read_upto.0,
@@ -623,6 +633,10 @@ impl FromRelay {
                 size: f.size,
                 offset: f.offset,
                 bytes: at_most("bytes", f.bytes, BLOB_CHUNK_MAX)?,
+            },
+            Frame::Logs(f) => FromRelay::Logs {
+                request: f.request,
+                conversations: ids("conversations", &f.conversations, LISTED_LOGS_MAX)?,
             },
             Frame::Attached(f) => FromRelay::Attached {
                 request: f.request,

@@ -4,7 +4,7 @@
 pub struct ToRelay {
     #[prost(
         oneof = "to_relay::Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub frame: ::core::option::Option<to_relay::Frame>,
 }
@@ -42,6 +42,8 @@ pub mod to_relay {
         PublishKeyPackages(super::PublishKeyPackages),
         #[prost(message, tag = "15")]
         ClaimKeyPackages(super::ClaimKeyPackages),
+        #[prost(message, tag = "16")]
+        ListLogs(super::ListLogs),
     }
 }
 /// From a relay to its client.
@@ -49,7 +51,7 @@ pub mod to_relay {
 pub struct FromRelay {
     #[prost(
         oneof = "from_relay::Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
     )]
     pub frame: ::core::option::Option<from_relay::Frame>,
 }
@@ -85,6 +87,8 @@ pub mod from_relay {
         KeyPackages(super::KeyPackages),
         #[prost(message, tag = "14")]
         Attached(super::Attached),
+        #[prost(message, tag = "15")]
+        Logs(super::Logs),
     }
 }
 /// The first frame on a connection. An SDK takes every limit from here and guesses none.
@@ -396,6 +400,20 @@ pub struct Attached {
     /// position of the last entry
     #[prost(uint64, tag = "5")]
     pub length: u64,
+}
+/// Which conversation logs have the caller's inbox in their roster: for a device whose store was put back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListLogs {
+    #[prost(uint32, tag = "1")]
+    pub request: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Logs {
+    #[prost(uint32, tag = "1")]
+    pub request: u32,
+    /// 32 each, sorted; at most 4,096
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub conversations: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Trimmed {

@@ -50,6 +50,8 @@ labels! {
     HEAD = "head";
     /// Conversations: the key that commits of an epoch are sealed under (C3).
     COMMIT_KEY = "commit-key";
+    /// A device's signature on its request to be added to a conversation again (C10).
+    READD = "readd";
     /// Conversations: associated data of a sealed commit.
     COMMIT_SEAL = "commit-seal";
 }

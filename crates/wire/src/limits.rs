@@ -85,6 +85,8 @@ pub const SUPERSEDED_KEYS_MAX: usize = 16;
 pub const WATCHED_TOKENS_MAX: usize = 1_024;
 /// Conversation logs that one connection may have attached.
 pub const ATTACHED_LOGS_MAX: usize = 1_024;
+/// Conversation logs that one answer lists: what fits into a frame, with room.
+pub const LISTED_LOGS_MAX: usize = 4_096;
 /// Commits per device, conversation and minute (L10).
 pub const COMMITS_PER_MINUTE: u32 = 4;
 /// `Stale` answers in a row, each because of another commit, after which a device has a turn (L10).

@@ -74,6 +74,7 @@ fn to_relay() -> Vec<ToRelay> {
         },
         ToRelay::PublishKeyPackages { request: 10, replace: false, one_time: vec![], last_resort: None },
         ToRelay::ClaimKeyPackages { request: 11, account: AccountId([1; 32]) },
+        ToRelay::ListLogs { request: 12 },
     ]
 }
 
@@ -93,6 +94,14 @@ fn from_relay() -> Vec<FromRelay> {
             time: Time(5),
         }),
         FromRelay::Accepted { envelope, position: Position(1) },
+        FromRelay::Logs { request: 12, conversations: vec![conversation] },
+        FromRelay::Attached {
+            request: 4,
+            read_upto: Position(1),
+            chain: Some(Chain([2; 32])),
+            newest_commit: Position(1),
+            length: Position(3),
+        },
         FromRelay::Deliver {
             log: LogId::Inbox(inbox),
             entries: vec![Delivered { position: Position(1), entry: vec![1], at: Time(1) }],

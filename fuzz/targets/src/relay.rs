@@ -121,7 +121,7 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
             .map(|_| Welcome { inbox: inbox(choices), entry: entry(choices, &devices[writer]) })
             .collect()
     };
-    match choices.below(16) {
+    match choices.below(17) {
         0..=2 => {
             let log = log(choices);
             let roster = (choices.below(4) == 0).then(|| RosterChange {
@@ -169,6 +169,7 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
             one_time: (0..choices.below(4)).map(|_| choices.run().to_vec()).collect(),
             last_resort: (choices.below(3) == 0).then(|| vec![choices.byte()]),
         },
+        15 => ToRelay::ListLogs { request },
         14 => ToRelay::ClaimKeyPackages { request, account: devices[choices.below(devices.len())].log.id() },
         _ => ToRelay::GetBlob { request, hash: BlobHash([choices.byte() % 3; 32]), offset: choices.number() },
     }

@@ -31,6 +31,7 @@ fn every_verb(device: &Device) -> Vec<ToRelay> {
         ToRelay::GetBlob { request: 1, hash: BlobHash([1; 32]), offset: 0 },
         ToRelay::PublishKeyPackages { request: 1, replace: false, one_time: vec![vec![1]], last_resort: None },
         ToRelay::ClaimKeyPackages { request: 1, account: device.log.id() },
+        ToRelay::ListLogs { request: 1 },
     ]
 }
 
@@ -177,6 +178,7 @@ fn what_is_not_offered_is_unknown() {
             ToRelay::Attach { .. }
                 | ToRelay::CreateConversation { .. }
                 | ToRelay::GetHead { .. }
+                | ToRelay::ListLogs { .. }
                 | ToRelay::PutBlob { .. }
                 | ToRelay::GetBlob { .. }
                 | ToRelay::PublishKeyPackages { .. }
@@ -184,7 +186,7 @@ fn what_is_not_offered_is_unknown() {
         )
     };
     let frames: Vec<_> = every_verb(&device).into_iter().filter(optional).collect();
-    assert_eq!(frames.len(), 7);
+    assert_eq!(frames.len(), 8);
     for frame in &frames {
         for id in [stranger, unregistered, id] {
             let [FromRelay::Failed(failed)] = &world.ask(id, frame)[..] else { panic!() };

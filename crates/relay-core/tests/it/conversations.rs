@@ -54,6 +54,11 @@ fn group() -> Group {
     assert_eq!(positions(&world.ask(alice, &attach)), [1]);
     world.ask(bob, &attach);
     assert_eq!(world.refusal(carol, &attach), Code::NotAllowed);
+    // Who is in a roster is told to those who are.
+    for (id, of_one) in [(alice, vec![CONVERSATION]), (bob, vec![CONVERSATION]), (carol, vec![])] {
+        let listed = FromRelay::Logs { request: 9, conversations: of_one };
+        assert_eq!(world.ask(id, &ToRelay::ListLogs { request: 9 }), [listed]);
+    }
     let again = world.ask(alice, &attach);
     let [FromRelay::Attached { request: 3, read_upto, chain, newest_commit, length }] = again[..] else { panic!() };
     // Where she stands (L5): before the first entry, which is the newest commit and the last entry.

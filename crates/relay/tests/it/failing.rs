@@ -10,7 +10,7 @@ use sealwire_store::logs::Limits;
 use sealwire_store::{
     BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
 };
-use sealwire_wire::{BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 use tokio::time::timeout;
 
 use crate::client::Client;
@@ -52,6 +52,10 @@ impl Store for Panicking {
 
     fn blob(&self, hash: BlobHash, offset: u64, most: usize) -> Result<Option<BlobPart>, StoreError> {
         self.inner.blob(hash, offset, most)
+    }
+
+    fn logs_of(&self, inbox: InboxAddress) -> Result<Vec<ConversationId>, StoreError> {
+        self.inner.logs_of(inbox)
     }
 
     fn key_packages(&self, device: DeviceId) -> Result<u32, StoreError> {

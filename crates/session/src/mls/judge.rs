@@ -12,7 +12,7 @@ use openmls::prelude::{
 use sealwire_keys::roster_hash;
 use sealwire_wire::conversation::{CommitData, ConversationKind, GroupData, Role};
 use sealwire_wire::limits::ROSTER_MAX;
-use sealwire_wire::{AccountId, EnvelopeId, InboxAddress};
+use sealwire_wire::{AccountId, DeviceId, EnvelopeId, InboxAddress};
 
 use super::leaf::{EXTENSION, required};
 use super::{Desk, Evidence, Group, Member, Place, RecordsError};
@@ -44,6 +44,16 @@ pub enum InvalidCommit {
     /// Valid for others as far as can be seen, but this device cannot process it (C4).
     #[error("this device cannot process the commit")]
     Unprocessable,
+}
+
+/// What a member may be entitled to beside its role, by what the log says since: to remove whoever asked to leave since the
+/// newest commit (C5), to add a device again that has asked for it (C10).
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Entitled {
+    /// Accounts that asked to leave.
+    pub leaving: BTreeSet<AccountId>,
+    /// Devices that asked to be added again.
+    pub readds: BTreeSet<DeviceId>,
 }
 
 /// A commit that was judged, and is to be applied or dropped.
@@ -82,8 +92,7 @@ pub(crate) fn check_context(extensions: &Extensions<GroupContext>) -> Option<Gro
 }
 
 impl Group {
-    /// Judges a commit of another member. `leaving`: accounts that have asked to leave since the last commit (C5). Nothing
-    /// is different afterwards.
+    /// Judges a commit of another member. Nothing is different afterwards.
     ///
     /// # Errors
     /// [`InvalidCommit`].
@@ -92,7 +101,7 @@ impl Group {
         desk: &mut Desk<'_>,
         envelope: EnvelopeId,
         body: &[u8],
-        leaving: &BTreeSet<AccountId>,
+        entitled: &Entitled,
     ) -> Result<Judged, InvalidCommit> {
         let seal = self.commit_seal(desk).map_err(|_| InvalidCommit::Malformed)?;
         let body = seal.open(self.data.conversation, envelope, body).ok_or(InvalidCommit::Malformed)?;
@@ -111,7 +120,7 @@ impl Group {
             return Err(InvalidCommit::Malformed);
         };
         let place = Place { position: data.position, chain: data.chain };
-        let applied = self.judge_staged(&staged, author, place, evidence, leaving)?;
+        let applied = self.judge_staged(&staged, author, place, evidence, entitled)?;
         if roster_hash(&applied.roster) != data.roster || applied.roster.len() > ROSTER_MAX {
             return Err(InvalidCommit::Roster);
         }
@@ -124,7 +133,7 @@ impl Group {
         author: Member,
         place: Place,
         evidence: Evidence,
-        leaving: &BTreeSet<AccountId>,
+        entitled: &Entitled,
     ) -> Result<Applied, InvalidCommit> {
         let is_ours = |proposal: &Proposal| {
             matches!(proposal, Proposal::Add(_) | Proposal::Remove(_) | Proposal::GroupContextExtensions(_))
@@ -159,7 +168,7 @@ impl Group {
         }
         let data = check_context(staged.group_context().extensions()).ok_or(InvalidCommit::Data)?;
         self.judge_data(&data)?;
-        self.judge_authority(author.account, &added, &removed, &data, &evidence, leaving)?;
+        self.judge_authority(author.account, &added, &removed, &data, &evidence, entitled)?;
         let roster = self.roster_with(&added, &removed).ok_or(InvalidCommit::Roster)?;
         let removes_self = staged.self_removed();
         Ok(Applied { author, place, added, removed, data, roster, evidence, removes_self })
@@ -180,17 +189,20 @@ impl Group {
         removed: &[Member],
         data: &GroupData,
         evidence: &Evidence,
-        leaving: &BTreeSet<AccountId>,
+        entitled: &Entitled,
     ) -> Result<(), InvalidCommit> {
         let role = self.data.role(author);
         let is_one_to_one = self.data.kind == ConversationKind::OneToOne;
         let accounts: BTreeSet<_> = self.members().iter().map(|member| member.account).collect();
         let may_add = |member: &Member| {
-            member.account == author || (role < Role::Member && (!is_one_to_one || accounts.contains(&member.account)))
+            member.account == author
+                || entitled.readds.contains(&member.device)
+                || (role < Role::Member && (!is_one_to_one || accounts.contains(&member.account)))
         };
         let may_remove = |member: &Member| {
             member.account == author
-                || leaving.contains(&member.account)
+                || entitled.leaving.contains(&member.account)
+                || entitled.readds.contains(&member.device)
                 || evidence.disowns(member)
                 || (!is_one_to_one && role < self.data.role(member.account))
         };

@@ -85,6 +85,13 @@ impl ReceivedKeyPackage {
     }
 }
 
+impl ReceivedKeyPackage {
+    /// The key that its device signs with.
+    pub(crate) fn key(&self) -> Option<[u8; 32]> {
+        self.package.leaf_node().signature_key().as_slice().try_into().ok()
+    }
+}
+
 impl Records {
     /// Forgets a key package's private keys: a Welcome to it cannot be opened any more.
     pub fn forget_key_package(&mut self, KeyPackageRef(key): &KeyPackageRef) {
