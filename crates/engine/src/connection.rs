@@ -120,6 +120,8 @@ pub(crate) enum Asked {
     Hint(DeviceHint),
     /// Own key packages were published.
     KeyPackages,
+    /// Which conversations this device is in.
+    Logs,
     /// Key packages of an account, to add it to a conversation.
     Claim(ConversationId, AccountId),
     /// To read a conversation's log.
@@ -309,6 +311,11 @@ impl Engine {
                     self.attached(turn, id, read_upto, chain, newest_commit, length);
                 }
             }
+            (FromRelay::Logs { request, conversations }, Stage::Active) => {
+                if let Some(Asked::Logs) = self.link.asked.remove(&request) {
+                    self.listed(turn, conversations);
+                }
+            }
             (FromRelay::KeyPackages { request, packages }, Stage::Active) => {
                 if let Some(Asked::Claim(id, account)) = self.link.asked.remove(&request) {
                     self.claimed(turn, id, account, packages);
@@ -443,6 +450,7 @@ impl Engine {
         self.forget_old(turn);
         self.link.refresh_at = Some(turn.now.plus(REFRESH_MS));
         self.refresh_undelivered();
+        self.list_logs(turn);
     }
 
     fn register(&mut self, turn: &mut Turn<'_>) {
@@ -657,7 +665,7 @@ impl Engine {
                     turn.reply(ticket, Err(Refusal::Offline));
                 }
             }
-            Asked::OwnLog | Asked::KeyPackages => turn.event(Event::Refused { code: failed.code, text: failed.text }),
+            Asked::OwnLog | Asked::KeyPackages | Asked::Logs => turn.event(Event::Refused { code: failed.code, text: failed.text }),
             Asked::Claim(id, account) => self.claim_failed(turn, id, account, &failed),
             Asked::Create(id) => self.create_failed(turn, id, &failed),
             Asked::Attach(id) => self.attach_failed(turn, id, &failed),

@@ -3,6 +3,7 @@
 //! device in `key_packages`.
 
 mod committing;
+mod healing;
 mod joining;
 mod key_packages;
 mod reading;
@@ -16,14 +17,14 @@ use sealwire_wire::conversation::{ConversationKind, Role};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
 use sealwire_wire::limits::{CHAINS_KEPT_MAX, CONVERSATION_NAME_MAX, ROSTER_MAX};
-use sealwire_wire::{AccountId, Chain, ConversationId, EnvelopeId, InboxAddress, Position, RosterHash, Time};
+use sealwire_wire::{AccountId, Chain, ConversationId, DeviceId, EnvelopeId, InboxAddress, Position, RosterHash, Time};
 
 use crate::command::{ConversationView, GroupChange, Refusal, Reply};
 use crate::connection::Asked;
 use crate::contacts::{Contact, Standing};
 use crate::engine::Engine;
 use crate::record::{
-    self, ConversationRecord, IntentRecord, PendingRecord, RecordError, Table, Text, WantRecord,
+    self, ConversationRecord, IntentRecord, PendingRecord, ReaddRecord, RecordError, Table, Text, WantRecord,
 };
 use crate::step::Turn;
 
@@ -67,6 +68,10 @@ pub(crate) struct Conversation {
     leaving: BTreeSet<AccountId>,
     wants: Vec<Want>,
     pending: Option<Pending>,
+    /// Entries of devices that ask to be added again (C10).
+    readds: BTreeMap<DeviceId, Vec<u8>>,
+    /// The own one.
+    own_readd: Option<Vec<u8>>,
     // What follows is not persisted.
     attachment: Attachment,
     /// Entries that came and are not read yet, because what they need is on its way.
@@ -80,6 +85,17 @@ pub(crate) struct Conversation {
     claim_later: BTreeMap<AccountId, Time>,
     /// When this device removes who asked to leave, if nobody else has.
     leave_due: Option<Time>,
+    /// When this device answers who asked to be added again, if nobody else has.
+    readd_due: Option<Time>,
+    readd_sent: bool,
+    /// Devices that the commit that waits adds again.
+    answered: Vec<DeviceId>,
+    /// Which of its groups the last one was.
+    generation: u32,
+    /// Since when its group has been missing.
+    without_welcome: Option<Time>,
+    /// The newest commit, as the relay said when it was attached.
+    told_newest: Position,
     /// When a commit may be made again, after the relay asked to wait.
     commit_after: Option<Time>,
 }
@@ -98,6 +114,7 @@ enum Attachment {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Want {
     Add(AccountId),
+    Readmit(DeviceId),
     Remove(AccountId),
     Rename(String),
     SetRole(AccountId, Role),
@@ -167,6 +184,14 @@ impl Conversation {
             claimed: BTreeMap::new(),
             claim_later: BTreeMap::new(),
             leave_due: None,
+            readds: BTreeMap::new(),
+            own_readd: None,
+            readd_due: None,
+            readd_sent: false,
+            answered: Vec::new(),
+            generation: 0,
+            without_welcome: None,
+            told_newest: Position::START,
             commit_after: None,
         }
     }
@@ -201,6 +226,14 @@ impl Conversation {
             claimed: BTreeMap::new(),
             claim_later: BTreeMap::new(),
             leave_due: None,
+            readds: BTreeMap::new(),
+            own_readd: None,
+            readd_due: None,
+            readd_sent: false,
+            answered: Vec::new(),
+            generation: 0,
+            without_welcome: None,
+            told_newest: Position::START,
             commit_after: None,
         }
     }
@@ -283,11 +316,17 @@ impl Conversation {
     /// What belonged to a connection goes with it.
     pub(crate) fn forget_connection(&mut self) {
         self.attachment = Attachment::No;
+        self.readd_sent = false;
         self.backlog.clear();
         self.wait_for = Position::START;
         if let Some(pending) = &mut self.pending {
             pending.progress = Progress::Waits;
         }
+    }
+
+    fn leaves_of_device(&self, device: DeviceId) -> Vec<u32> {
+        let members = self.group.as_ref().map(Group::members).unwrap_or_default();
+        members.iter().filter(|member| member.device == device).map(|member| member.leaf).collect()
     }
 
     /// Devices of an account that are in it.
@@ -301,6 +340,7 @@ impl Want {
     fn load(record: WantRecord) -> Result<Want, RecordError> {
         Ok(match record {
             WantRecord::Add { account } => Want::Add(account),
+            WantRecord::Readmit { device } => Want::Readmit(device),
             WantRecord::Remove { account } => Want::Remove(account),
             WantRecord::Rename { name } => Want::Rename(name.read()?),
             WantRecord::SetRole { account, role } => Want::SetRole(account, role),
@@ -311,6 +351,7 @@ impl Want {
     fn to_record(&self) -> WantRecord {
         match self {
             Want::Add(account) => WantRecord::Add { account: *account },
+            Want::Readmit(device) => WantRecord::Readmit { device: *device },
             Want::Remove(account) => WantRecord::Remove { account: *account },
             Want::Rename(name) => WantRecord::Rename { name: Text::new(name) },
             Want::SetRole(account, role) => WantRecord::SetRole { account: *account, role: *role },
@@ -370,6 +411,9 @@ impl Engine {
         let conversation = self.conversations.get_mut(&id).ok_or(RecordError::Damaged)?;
         conversation.wants = record.intents.into_iter().map(Want::load).collect::<Result<_, _>>()?;
         conversation.pending = record.pending.map(Pending::load);
+        conversation.readds =
+            record.readds.into_iter().map(|readd| (readd.device, readd.entry.into_vec())).collect();
+        conversation.own_readd = record.own_readd.map(|entry| entry.into_vec());
         Ok(())
     }
 
@@ -381,12 +425,19 @@ impl Engine {
 
     fn save_intent(&self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get(&id) else { return };
-        if conversation.wants.is_empty() && conversation.pending.is_none() {
+        let asks = !conversation.readds.is_empty() || conversation.own_readd.is_some();
+        if conversation.wants.is_empty() && conversation.pending.is_none() && !asks {
             return turn.delete(Table::Intent, id.0);
         }
         let record = IntentRecord {
             intents: conversation.wants.iter().map(Want::to_record).collect(),
             pending: conversation.pending.as_ref().map(Pending::to_record),
+            readds: conversation
+                .readds
+                .iter()
+                .map(|(device, entry)| ReaddRecord { device: *device, entry: entry.clone().into() })
+                .collect(),
+            own_readd: conversation.own_readd.clone().map(Into::into),
         };
         turn.put(Table::Intent, id.0, record::encode(&record));
     }
@@ -408,6 +459,7 @@ impl Engine {
         for id in ids {
             if let Some(conversation) = self.conversations.get_mut(&id) {
                 conversation.must_update = true;
+                conversation.own_readd = None;
             }
             self.drop_pending(turn, id);
             self.save_conversation(turn, id);
@@ -415,6 +467,8 @@ impl Engine {
         for key in std::mem::take(&mut self.key_packages).into_keys() {
             turn.delete(Table::KeyPackage, key);
         }
+        self.own.lists_due = true;
+        self.save_own(turn);
     }
 
     // What a person wants.
@@ -563,6 +617,7 @@ impl Engine {
         self.fetch_welcomes(turn);
         let ids: Vec<_> = self.conversations.keys().copied().collect();
         for id in ids {
+            self.heal(turn, id);
             self.attach(turn, id);
             self.want_what_is_due(turn, id);
             self.commit_if_wanted(turn, id);
@@ -573,7 +628,8 @@ impl Engine {
     fn attach(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let is_there = conversation.pending.as_ref().is_none_or(|pending| !pending.creates);
-        if conversation.attachment == Attachment::No && conversation.is_active() && is_there {
+        let is_ours = !conversation.founding && !conversation.removed;
+        if conversation.attachment == Attachment::No && is_ours && is_there {
             conversation.attachment = Attachment::Asked;
             self.ask(turn, Asked::Attach(id), |request| ToRelay::Attach { request, conversation: id });
         }
@@ -587,7 +643,10 @@ impl Engine {
         let of_one = |conversation: &Conversation| {
             let claims = conversation.claim_later.values().copied().min();
             let update = conversation.update_due.filter(|_| conversation.is_active());
-            [claims, update, conversation.leave_due, conversation.commit_after].into_iter().flatten().min()
+            let readd = conversation.readd_due.filter(|_| conversation.is_active() && !conversation.readds.is_empty());
+            let welcome = conversation.without_welcome.filter(|_| conversation.group.is_none() && !conversation.behind);
+            let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
+            [claims, update, conversation.leave_due, conversation.commit_after, readd, welcome].into_iter().flatten().min()
         };
         self.conversations.values().filter_map(of_one).min()
     }

@@ -139,6 +139,8 @@ pub(crate) struct Own {
     pub(crate) presence: Option<PresenceToken>,
     pub(crate) suite: Suite,
     pub(crate) key_packages: u32,
+    /// Whether the relay is to be asked which conversations this device is in: its store was put back.
+    pub(crate) lists_due: bool,
     pub(crate) publishing: Option<SignedEntry>,
 }
 
@@ -178,6 +180,7 @@ impl Engine {
             presence: Some(PresenceToken(turn.random())),
             suite: settings.suite,
             key_packages: settings.key_packages,
+            lists_due: false,
             publishing: None,
         };
         let incarnation =
@@ -324,6 +327,7 @@ impl Engine {
             presence: own.presence,
             classical: u8::from(own.suite == Suite::Classical),
             key_packages: own.key_packages,
+            lists_due: u8::from(own.lists_due),
             entries: self.log.entries().iter().map(|entry| entry.0.clone().into()).collect(),
             publishing: own.publishing.as_ref().map(|entry| entry.0.clone().into()),
         };
@@ -386,6 +390,7 @@ impl Engine {
             presence: record.presence,
             suite: if record.classical == 1 { Suite::Classical } else { Suite::Hybrid },
             key_packages: record.key_packages,
+            lists_due: record.lists_due == 1,
             publishing: record.publishing.map(|entry| SignedEntry(entry.into_vec())),
         };
         let incarnation = record::decode(value(record::INCARNATION)?)?;

@@ -518,6 +518,25 @@ impl Engine {
         }
     }
 
+    /// Somebody has lost their place in a conversation and is back: what was accepted and not confirmed may have been sealed
+    /// in an epoch that they cannot open any more. It goes again, with the same content id.
+    pub(crate) fn resend_unconfirmed(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let is_of = |o: &Outgoing| matches!(&o.sealed, Some(Sealed { way: Way::Conversation(of), .. }) if *of == id);
+        let waits = |o: &Outgoing| o.state == MessageState::Accepted && o.group.is_none() && o.reseals < RESEALS_MAX;
+        let numbers: Vec<u64> =
+            self.outgoing.iter().filter(|(_, o)| waits(o) && is_of(o)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            let Some(outgoing) = self.outgoing.get_mut(&number) else { continue };
+            if let Some(sealed) = outgoing.sealed.take() {
+                self.by_envelope.remove(&sealed.envelope);
+            }
+            outgoing.state = MessageState::Queued;
+            outgoing.reseals += 1;
+            self.unsent.insert(number);
+            self.save_outgoing(turn, number);
+        }
+    }
+
     /// This device is out of a conversation: what it had to say there will not be sent.
     pub(crate) fn fail_in_conversation(&mut self, turn: &mut Turn<'_>, id: ConversationId, reason: UnsentReason) {
         let own = self.log.id();

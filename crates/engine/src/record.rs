@@ -197,6 +197,7 @@ pub(crate) struct OwnRecord {
     pub(crate) presence: Option<PresenceToken>,
     pub(crate) classical: u8,
     pub(crate) key_packages: u32,
+    pub(crate) lists_due: u8,
     pub(crate) entries: Vec<TlsByteVecU24>,
     /// An entry for the own account log that the relay has not confirmed.
     pub(crate) publishing: Option<TlsByteVecU24>,
@@ -319,6 +320,14 @@ pub(crate) struct ConversationRecord {
 pub(crate) struct IntentRecord {
     pub(crate) intents: Vec<WantRecord>,
     pub(crate) pending: Option<PendingRecord>,
+    pub(crate) readds: Vec<ReaddRecord>,
+    pub(crate) own_readd: Option<TlsByteVecU24>,
+}
+
+#[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+pub(crate) struct ReaddRecord {
+    pub(crate) device: DeviceId,
+    pub(crate) entry: TlsByteVecU24,
 }
 
 #[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]
@@ -334,6 +343,8 @@ pub(crate) enum WantRecord {
     SetRole { account: AccountId, role: Role },
     #[tls_codec(discriminant = 5)]
     Update,
+    #[tls_codec(discriminant = 6)]
+    Readmit { device: DeviceId },
 }
 
 /// A commit that waits for its position.

@@ -4,19 +4,19 @@
 use std::collections::BTreeSet;
 
 use sealwire_keys::{blob_hash, chain_start, roster_hash};
-use sealwire_session::mls::{Changes, Committed, Group, ReceivedKeyPackage};
+use sealwire_session::mls::{Changes, Committed, Group, ReceivedKeyPackage, read_readd};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, GroupData, Role, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Failed, KeyPackage, RosterChange, ToRelay, Welcome};
 use sealwire_wire::limits::BLOB_CHUNK_MAX;
-use sealwire_wire::{AccountId, Code, ConversationId, EnvelopeId, InboxAddress, LogId, Position};
+use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, InboxAddress, LogId, Position};
 
 use super::{Conversation, Pending, Progress, Want, desk};
 use crate::command::{Refusal, Reply};
 use crate::connection::Asked;
 use crate::engine::Engine;
-use crate::event::{Event, QuarantineReason};
+use crate::event::{Event, QuarantineReason, UnsentReason};
 use crate::step::Turn;
 
 /// Devices that one commit adds: their key packages fit into an entry.
@@ -74,6 +74,7 @@ impl Engine {
                     (data.role(*account) != *now && members.contains(account), role == Role::Owner, Some(*account))
                 }
                 Want::Update => (true, true, None),
+                Want::Readmit(device) => (conversation.readds.contains_key(device), true, None),
             };
             if is_open && !is_allowed {
                 refused.push(account);
@@ -164,7 +165,7 @@ impl Engine {
         });
         let data = GroupData {
             conversation: id,
-            generation: 0,
+            generation: if conversation.founding { 0 } else { conversation.generation + 1 },
             kind: conversation.kind,
             name: name.unwrap_or_default(),
             roles,
@@ -178,16 +179,22 @@ impl Engine {
     /// One commit for as much of what is wanted as it can hold.
     fn make_commit(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let envelope = EnvelopeId(turn.random());
+        let readmitted = self.readmitted(turn, id);
         let Some(conversation) = self.conversations.get(&id) else { return };
         let Some(group) = &conversation.group else { return };
         let new: Vec<_> = conversation.adds().filter(|account| conversation.claimed.contains_key(account)).collect();
         let members = group.members().into_iter().map(|member| member.account);
         let evidence = self.evidence_of(members.chain(new.iter().copied()).collect::<BTreeSet<_>>());
-        let before = group.roster();
+        // A conversation that begins anew keeps its roster.
+        let before = if conversation.seeks { None } else { Some(group.roster()) };
 
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let (place, creates) = (conversation.place(), conversation.founding);
+        let (place, creates) = (conversation.place(), conversation.founding && !conversation.seeks);
         let mut changes = conversation.changes(&new);
+        for package in readmitted {
+            changes.remove.extend(conversation.leaves_of_device(package.member.device));
+            changes.add.push(package);
+        }
         changes.update |= !creates && changes.add.is_empty();
         let (count, added): (_, Vec<InboxAddress>) =
             (changes.add.len(), changes.add.iter().map(|new| new.member.inbox).collect());
@@ -197,7 +204,8 @@ impl Engine {
             Err(_) => return self.cannot_commit(turn, id, count > 0),
         };
         let Committed { body, welcome, roster } = committed;
-        let after = Some(conversation.newest_commit);
+        let after = Some(if conversation.seeks { conversation.told_newest } else { conversation.newest_commit });
+        let before = before.unwrap_or_else(|| roster.clone());
         let entry = Entry { kind: EntryKind::Commit, after, envelope, body: Body::Inline(body) }.encode();
         let welcome = welcome.map(|welcome| WelcomeBody { conversation: id, commit: envelope, welcome }.encode());
         let (welcomes, blob) = welcome_entries(turn, &added, welcome);
@@ -240,7 +248,7 @@ impl Engine {
     /// Sends what waits: first the blob, then the commit itself.
     pub(super) fn send_pending(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let is_caught_up = conversation.is_caught_up();
+        let is_caught_up = conversation.is_caught_up() || conversation.seeks;
         let paused = conversation.commit_after.is_some_and(|after| turn.now < after);
         let Some(pending) = conversation.pending.as_mut().filter(|pending| (pending.creates || is_caught_up) && !paused)
         else {
@@ -317,10 +325,19 @@ impl Engine {
 
     pub(crate) fn attach_failed(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let lost_creation = conversation.pending.as_ref().is_some_and(|pending| pending.creates);
-        if failed.code == Code::NotAllowed && lost_creation {
+        if failed.code != Code::NotAllowed {
+            conversation.attachment = super::Attachment::No;
+        } else if conversation.pending.as_ref().is_some_and(|pending| pending.creates) {
             // Somebody else's, without this device: nothing of it can be read.
             let _lost = self.lose_creation(turn, id);
+        } else {
+            // It was removed while it was away, so long ago that nothing of it is left.
+            conversation.removed = true;
+            conversation.wants.clear();
+            self.save_conversation(turn, id);
+            self.save_intent(turn, id);
+            self.fail_in_conversation(turn, id, UnsentReason::NoMember);
+            turn.event(Event::NotDone { conversation: id, account: None });
         }
     }
 
@@ -378,7 +395,14 @@ impl Engine {
         self.link.in_flight.remove(&pending.envelope);
         // Claimed key packages were used up for it.
         conversation.claimed.clear();
-        if let Some(group) = &mut conversation.group {
+        if conversation.seeks && conversation.joined_by.is_none() {
+            // The commit with which it was to begin anew: it is as lost as before, until the next try.
+            if let Some(group) = conversation.group.take() {
+                group.delete(&mut self.mls);
+            }
+            (conversation.seeks, conversation.behind) = (false, true);
+            self.save_conversation(turn, id);
+        } else if let Some(group) = &mut conversation.group {
             // Nothing fails: the records are in memory.
             let _dropped = group.drop_own(&mut self.mls);
         }
@@ -401,6 +425,7 @@ impl Engine {
         conversation.wants.retain(|want| *want != Want::Update);
         (conversation.sealed, conversation.updated_at, conversation.update_due) = (0, turn.now, None);
         conversation.must_update = false;
+        let devices: Vec<_> = group.members().iter().map(|member| member.device).collect();
         let added: Vec<_> = after.difference(&before).copied().collect();
         let removed: Vec<_> = before.difference(&after).copied().collect();
         let is_group = conversation.kind == ConversationKind::Group;
@@ -410,9 +435,59 @@ impl Engine {
         if name_now != name {
             turn.event(Event::Renamed { conversation: id, by: own, name: name_now });
         }
+        self.note_readded_by_own(turn, id, &devices);
         self.drop_done(turn, id);
         self.save_intent(turn, id);
         Ok(())
+    }
+
+    /// The own commit has added again whoever had asked for it, of those who are members now.
+    fn note_readded_by_own(&mut self, turn: &mut Turn<'_>, id: ConversationId, members: &[DeviceId]) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let answered: Vec<_> = conversation.answered.iter().filter(|device| members.contains(device)).copied().collect();
+        self.note_readded(turn, id, &answered);
+    }
+
+    /// The key packages of those who are to be added again.
+    fn readmitted(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Vec<ReceivedKeyPackage> {
+        let suite = self.own.suite;
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Vec::new() };
+        let wanted = conversation.wants.iter().filter_map(|want| match want {
+            Want::Readmit(device) => conversation.readds.get(device),
+            _ => None,
+        });
+        let packages: Vec<_> = wanted
+            .filter_map(|entry| match Entry::decode(entry).ok()?.body {
+                Body::Inline(body) => read_readd(suite, id, &body, turn.rng),
+                Body::Blob(_) => None,
+            })
+            .take(ADDED_MAX)
+            .collect();
+        conversation.answered = packages.iter().map(|package| package.member.device).collect();
+        let vouched = self.evidence_of(packages.iter().map(|package| package.member.account));
+        packages.into_iter().filter(|package| vouched.vouches_for(&package.member)).collect()
+    }
+
+    /// The next generation of a conversation of two, which both have lost.
+    pub(super) fn found_anew(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        if !self.claim_wanted(turn, id) {
+            return;
+        }
+        if let Some(conversation) = self.conversations.get_mut(&id)
+            && let Some(group) = conversation.group.take()
+        {
+            conversation.generation = group.data().generation;
+            group.delete(&mut self.mls);
+        }
+        self.found_group(turn, id);
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        (conversation.behind, conversation.seeks, conversation.joined_by) = (false, true, None);
+        self.make_commit(turn, id);
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.pending.is_none() {
+            (conversation.behind, conversation.seeks) = (true, false);
+        }
+        self.save_conversation(turn, id);
     }
 
     /// C8: the other side has begun the conversation first. What was to be said waits, and goes into theirs.
@@ -466,7 +541,7 @@ impl Conversation {
                 Want::Add(account) if new.contains(&account) => {
                     changes.add.extend(self.claimed.get(&account).into_iter().flatten().cloned());
                 }
-                Want::Add(_) => {}
+                Want::Add(_) | Want::Readmit(_) => {}
                 Want::Remove(account) => {
                     changes.remove.extend(self.leaves_of(account));
                     wanted = wanted.with_role(account, Role::Member);

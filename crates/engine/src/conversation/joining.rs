@@ -128,14 +128,17 @@ impl Engine {
         let data = group.data().clone();
         let peer = (data.kind == ConversationKind::OneToOne).then_some(inviter.account);
         let mut conversation = Conversation::new(id, data.kind, peer, turn.now);
+        let mut rejoins = false;
         if let Some(before) = self.conversations.remove(&id) {
             if let Some(group) = before.group {
                 group.delete(&mut self.mls);
             }
             if !before.removed {
-                // What has come of its log already is read with the new group.
-                (conversation.backlog, conversation.attachment) = (before.backlog, before.attachment);
+                // What has come of its log already is read with the new group; where the log stands is asked anew.
+                conversation.backlog = before.backlog;
                 conversation.note_chain(before.cursor, before.chain);
+                conversation.readds = before.readds;
+                rejoins = before.behind;
             }
         }
         conversation.group = Some(group);
@@ -144,7 +147,9 @@ impl Engine {
         self.save_conversation(turn, id);
         self.save_intent(turn, id);
         turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name, by: inviter.account });
-        self.read_backlog(turn, id);
+        if rejoins {
+            self.resend_unconfirmed(turn, id);
+        }
         Ok(())
     }
 

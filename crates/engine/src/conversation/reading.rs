@@ -2,7 +2,7 @@
 //! worth is the same for all members (C2).
 
 use sealwire_keys::{chain_step, content_id};
-use sealwire_session::mls::{Applied, Group, InvalidCommit, Opened, OpenedError};
+use sealwire_session::mls::{Applied, Entitled, InvalidCommit, Opened, OpenedError};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::ConversationKind;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -33,15 +33,12 @@ impl Engine {
     ) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.attachment = Attachment::Yes { length };
-        let joins = conversation.seeks && conversation.cursor == Position::START;
-        if joins && read_upto > Position::START {
-            // Reading begins behind the commit that added this device. The relay's word, until a member's message that
-            // names a later position proves it (L5).
-            conversation.newest_commit = newest_commit.min(read_upto);
-            conversation.seeks = false;
-            if let Some(chain) = chain {
-                conversation.note_chain(read_upto, chain);
-            }
+        conversation.told_newest = newest_commit;
+        let begins = conversation.cursor == Position::START && (conversation.seeks || conversation.group.is_none());
+        if begins && read_upto > Position::START {
+            // Where reading begins is the relay's word, until a member's message that names a later position proves it
+            // (L5).
+            conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
             self.save_conversation(turn, id);
         } else if read_upto > conversation.cursor {
             // A newer store of this device has read on, and acknowledged: what it read is not delivered again.
@@ -63,11 +60,10 @@ impl Engine {
         let lost_commit = newest_commit > conversation.newest_commit && newest_commit <= upto;
         conversation.chains.clear();
         conversation.note_chain(upto, chain.unwrap_or(conversation.chain));
-        if lost_commit {
-            conversation.behind = true;
-            turn.event(Event::Behind { conversation: id });
-        }
         self.save_conversation(turn, id);
+        if lost_commit {
+            self.fall_behind(turn, id);
+        }
     }
 
     /// Entries of a conversation's log, in order.
@@ -76,6 +72,7 @@ impl Engine {
         conversation.backlog.extend(entries);
         self.link.useful = true;
         self.read_backlog(turn, id);
+        self.peek(turn, id);
     }
 
     /// The relay says that entries up to there are gone.
@@ -112,9 +109,21 @@ impl Engine {
                 break;
             }
         }
+        self.stop_seeking(turn, id);
         let Some(conversation) = self.conversations.get(&id) else { return };
         if before != Some(conversation.cursor) {
             turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto: conversation.cursor });
+            self.save_conversation(turn, id);
+        }
+    }
+
+    /// Everything that stood in the log when this device joined was read, and the commit that added it was not there: it
+    /// came before what this device may read.
+    fn stop_seeking(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.seeks && c.pending.is_none()) else { return };
+        let Attachment::Yes { length } = conversation.attachment else { return };
+        if conversation.is_active() && conversation.backlog.is_empty() && conversation.cursor >= length {
+            (conversation.seeks, conversation.newest_commit) = (false, conversation.told_newest);
             self.save_conversation(turn, id);
         }
     }
@@ -145,12 +154,10 @@ impl Engine {
         if !conversation.is_active() {
             return Ok(());
         }
-        if conversation.seeks {
-            if conversation.joined_by == Some(entry.envelope) && entry.kind == EntryKind::Commit {
-                (conversation.seeks, conversation.newest_commit) = (false, position);
-            }
+        if conversation.seeks && !self.finds_start(turn, id, position, entry, bytes) {
             return Ok(());
         }
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
         if conversation.own_leave == Some(entry.envelope) {
             self.note_leave(turn, id, self.log.id());
         }
@@ -159,8 +166,7 @@ impl Engine {
         // missed; an earlier one was the newest for nobody (L1, L2).
         let after = entry.after.unwrap_or(conversation.newest_commit);
         if after > conversation.newest_commit {
-            conversation.behind = true;
-            turn.event(Event::Behind { conversation: id });
+            self.fall_behind(turn, id);
             return Ok(());
         }
         let is_in_order = after == conversation.newest_commit;
@@ -181,8 +187,47 @@ impl Engine {
                 Ok(())
             }
             (EntryKind::Message, Body::Inline(body)) => self.take_sealed(turn, id, position, at, body),
+            (EntryKind::Readd, _) => self.take_readd(turn, id, entry, bytes),
             _ => Err(QuarantineReason::Unsupported),
         }
+    }
+
+    /// A device that has joined reads what comes before its own commit without a use for it. The commit itself ends that;
+    /// or what opens in the epoch that it joined, where the commit stood before what it may read. Whether this entry is to
+    /// be read like any other.
+    fn finds_start(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        position: Position,
+        entry: &Entry,
+        bytes: &[u8],
+    ) -> bool {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return false };
+        if conversation.pending.as_ref().is_some_and(|own| own.envelope == entry.envelope && own.entry == bytes) {
+            // The commit with which this device has begun it anew.
+            (conversation.seeks, conversation.newest_commit) = (false, position);
+            let _merged = self.merge_own(turn, id);
+            return false;
+        }
+        if conversation.joined_by == Some(entry.envelope) && entry.kind == EntryKind::Commit {
+            (conversation.seeks, conversation.newest_commit) = (false, position);
+            return false;
+        }
+        let (Some(group), Body::Inline(body)) = (&mut conversation.group, &entry.body) else { return false };
+        let entitled = Entitled::default();
+        let opens = match entry.kind {
+            EntryKind::Commit => !matches!(
+                group.judge(&mut desk!(self, turn), entry.envelope, body, &entitled),
+                Err(InvalidCommit::Malformed)
+            ),
+            EntryKind::Message => group.is_in_epoch(body),
+            _ => false,
+        };
+        if opens {
+            (conversation.seeks, conversation.newest_commit) = (false, entry.after.unwrap_or(position));
+        }
+        opens
     }
 
     fn commit_was_read(&mut self, turn: &mut Turn<'_>, id: ConversationId, position: Position) {
@@ -219,12 +264,16 @@ impl Engine {
             // Somebody else began this conversation first; this device reads on when their Welcome is there (C8).
             return self.lose_creation(turn, id);
         }
-        let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &conversation.leaving);
+        let entitled = Entitled {
+            leaving: conversation.leaving.clone(),
+            readds: conversation.readds.keys().copied().collect(),
+        };
+        let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &entitled);
         let applied = match judged {
             Ok(judged) => group.apply(&mut desk!(self, turn), judged).map_err(|_| QuarantineReason::InvalidCommit)?,
             Err(InvalidCommit::Unprocessable) => {
-                conversation.behind = true;
-                turn.event(Event::Behind { conversation: id });
+                // C4: valid for the others, as far as can be seen.
+                self.fall_behind(turn, id);
                 return Err(QuarantineReason::InvalidCommit);
             }
             Err(_) => return Err(QuarantineReason::InvalidCommit),
@@ -232,6 +281,8 @@ impl Engine {
         self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
         self.take_evidence(turn, &applied.evidence);
         self.tell_applied(turn, id, &applied);
+        let added: Vec<_> = applied.added.iter().map(|member| member.device).collect();
+        self.note_readded(turn, id, &added);
         if applied.removes_self {
             self.was_removed(turn, id, applied.author.account);
         }
@@ -329,9 +380,7 @@ impl Engine {
     fn note_leave(&mut self, turn: &mut Turn<'_>, id: ConversationId, author: AccountId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.leaving.insert(author);
-        let own = conversation.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
-        let members = conversation.group.as_ref().map(Group::members).unwrap_or_default();
-        let rank = members.iter().filter(|member| member.leaf < own && member.account != author).count() as u64;
+        let rank = conversation.rank_besides(author);
         conversation.leave_due = Some(turn.now.plus(rank * LEAVE_STEP_MS));
     }
 
@@ -351,6 +400,10 @@ impl Engine {
             conversation.leave_due = None;
             let leaving: Vec<_> = conversation.leaving.iter().copied().collect();
             leaving.into_iter().for_each(|account| conversation.wants(Want::Remove(account)));
+        }
+        if conversation.readds_are_due(turn.now) {
+            let devices: Vec<_> = conversation.readds.keys().copied().collect();
+            devices.into_iter().for_each(|device| conversation.wants(Want::Readmit(device)));
         }
         if conversation.is_update_due(turn.now) {
             conversation.wants(Want::Update);

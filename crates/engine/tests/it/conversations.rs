@@ -317,3 +317,64 @@ fn no_end_of_a_process_loses_or_repeats_a_message() {
         }
     }
 }
+
+/// C10: a store that was put back cannot follow; it asks, a member answers, and what was said meanwhile comes again.
+#[test]
+fn a_store_that_was_put_back_finds_its_way() {
+    for suite in BOTH {
+        let mut world = World::talking(suite, &["alice", "bob"]);
+        world.befriend(0, 1);
+        let disk = world.people[1].disk.clone();
+        // A commit and a message that only the newer store has read.
+        world.pass(20 * 60_000);
+        world.write(0, 1, "lost with the newer store");
+        world.pass(10_000);
+        world.restart_with(1, disk);
+        world.pass(120_000);
+        world.write(0, 1, "are you there?");
+        world.write(1, 0, "again");
+        world.pass(120_000);
+        assert!(world.shown(1).contains(&"are you there?".to_owned()), "{:?}", world.shown(1));
+        assert!(world.shown(0).contains(&"again".to_owned()));
+        let Ok(Reply::Conversations(views)) = world.command(0, Command::Conversations) else { panic!() };
+        agree(&mut world, &[0, 1], views[0].conversation);
+    }
+}
+
+/// C10: a store from before the conversation began learns of it from the relay, and is added again.
+#[test]
+fn a_conversation_that_a_store_does_not_know_comes_back() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let disk = world.people[1].disk.clone();
+    let id = group(&mut world, "Lunch");
+    world.write(0, 1, "hello");
+    world.pass(10_000);
+    world.restart_with(1, disk);
+    world.pass(180_000);
+    say(&mut world, 0, id, "to all");
+    world.write(0, 1, "and to you");
+    world.pass(60_000);
+    let shown = world.shown(1);
+    assert!(shown.contains(&"to all".to_owned()) && shown.contains(&"and to you".to_owned()), "{shown:?}");
+    agree(&mut world, &[0, 1, 2], id);
+}
+
+/// C10, C4: both have lost it: one of them begins it anew, and nothing that is not confirmed is lost.
+#[test]
+fn two_stores_that_were_put_back_find_each_other() {
+    for first in 0..2 {
+        let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+        let disks = [world.people[0].disk.clone(), world.people[1].disk.clone()];
+        world.befriend(0, 1);
+        world.pass(20 * 60_000);
+        for person in [first, 1 - first] {
+            world.restart_with(person, disks[person].clone());
+        }
+        world.pass(300_000);
+        world.write(0, 1, "from alice");
+        world.write(1, 0, "from bob");
+        world.pass(300_000);
+        assert!(world.shown(1).contains(&"from alice".to_owned()), "{first}: {:?}", world.shown(1));
+        assert!(world.shown(0).contains(&"from bob".to_owned()), "{first}: {:?}", world.shown(0));
+    }
+}

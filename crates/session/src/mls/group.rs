@@ -329,6 +329,14 @@ impl Group {
         }
     }
 
+    /// Whether bytes are a message of the epoch that is in force. Opens nothing.
+    pub fn is_in_epoch(&self, body: &[u8]) -> bool {
+        let Ok(message) = MlsMessageIn::tls_deserialize_exact_bytes(body) else { return false };
+        let MlsMessageBodyIn::PrivateMessage(message) = message.extract() else { return false };
+        let message = ProtocolMessage::from(message);
+        message.group_id() == self.mls.group_id() && message.epoch() == self.mls.epoch()
+    }
+
     /// Makes a commit, which waits until its position is read (L3). `evidence`: the logs of all members and of those that
     /// are added.
     ///

@@ -1,0 +1,210 @@
+//! The way back (C10): a device that cannot follow a conversation any more asks to be added again, in its log; any member
+//! answers with a commit. Where both devices of a conversation of two have lost it, nobody can answer: then one of them
+//! begins it anew, as its next generation, under the same id.
+
+use sealwire_keys::{Mode, one_to_one};
+use sealwire_session::mls::{KeyPackageRef, make_readd, read_readd};
+use sealwire_wire::conversation::{ConversationKind, ReaddBody};
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::ToRelay;
+use sealwire_wire::{AccountId, ConversationId, DeviceId, EnvelopeId, LogId, Time};
+
+use super::{Attachment, Conversation, Want, desk};
+use crate::connection::Asked;
+use crate::engine::Engine;
+use crate::event::{Event, QuarantineReason};
+use crate::record::{self, Table};
+use crate::step::Turn;
+
+/// How long a conversation that another device has begun may be without its Welcome.
+pub(super) const WELCOME_MS: u64 = 10_000;
+/// A request is answered by the member of the lowest leaf; the next one waits this much longer.
+const READD_STEP_MS: u64 = 5_000;
+
+impl Engine {
+    /// This device cannot follow a conversation any more.
+    pub(super) fn fall_behind(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        self.drop_pending(turn, id);
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| !c.behind && !c.removed) else { return };
+        conversation.behind = true;
+        conversation.wants.clear();
+        turn.event(Event::Behind { conversation: id });
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+    }
+
+    /// After a store was put back: conversations that it does not know are in none of its records, but in rosters.
+    pub(crate) fn list_logs(&mut self, turn: &mut Turn<'_>) {
+        if self.own.lists_due && self.is_mls() {
+            self.ask(turn, Asked::Logs, |request| ToRelay::ListLogs { request });
+        }
+    }
+
+    pub(crate) fn listed(&mut self, turn: &mut Turn<'_>, conversations: Vec<ConversationId>) {
+        self.own.lists_due = false;
+        self.save_own(turn);
+        for id in conversations {
+            if !self.conversations.contains_key(&id) {
+                let conversation = Conversation::new(id, ConversationKind::Group, None, turn.now);
+                self.conversations.insert(id, conversation);
+                self.fall_behind(turn, id);
+            }
+        }
+    }
+
+    /// Moves a conversation that cannot be read on towards one that can.
+    pub(super) fn heal(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.removed || conversation.founding || conversation.is_active() {
+            return;
+        }
+        if !conversation.behind {
+            let since = *conversation.without_welcome.get_or_insert(turn.now);
+            if turn.now.since(since) >= WELCOME_MS {
+                self.fall_behind(turn, id);
+            }
+            return;
+        }
+        if self.may_begin_anew(id) {
+            return self.begin_anew(turn, id);
+        }
+        self.ask_to_be_added(turn, id);
+    }
+
+    fn ask_to_be_added(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let (suite, own, inbox) = (self.own.suite, self.log.id(), self.own.inbox);
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.readd_sent {
+            return;
+        }
+        let entry = match conversation.own_readd.clone() {
+            // The same bytes go again: the relay takes them once (E4).
+            Some(entry) => entry,
+            None => {
+                let made = make_readd(&mut desk!(self, turn), suite, id, own, inbox);
+                // Nothing fails: the records are in memory.
+                let Ok((KeyPackageRef(key), body)) = made else { return };
+                let known = super::KeyPackageRecord { made_at: turn.now, is_last_resort: 0 };
+                turn.put(Table::KeyPackage, key.clone(), record::encode(&known));
+                self.key_packages.insert(key, known);
+                let envelope = EnvelopeId(turn.random());
+                Entry { kind: EntryKind::Readd, after: None, envelope, body: Body::Inline(body) }.encode()
+            }
+        };
+        (conversation.own_readd, conversation.readd_sent) = (Some(entry.clone()), true);
+        self.save_intent(turn, id);
+        turn.send(ToRelay::Append { log: LogId::Conversation(id), entry, roster: None });
+    }
+
+    /// Somebody's device asks to be added again.
+    pub(super) fn take_readd(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        entry: &Entry,
+        bytes: &[u8],
+    ) -> Result<(), QuarantineReason> {
+        let (suite, own) = (self.own.suite, self.secrets.device_id());
+        let Body::Inline(body) = &entry.body else { return Err(QuarantineReason::Unsupported) };
+        let package = read_readd(suite, id, body, turn.rng).ok_or(QuarantineReason::Rejected)?;
+        let (account, device) = (package.member.account, package.member.device);
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        if device == own {
+            // Of this store, or of one that is lost: in either case nobody here can answer it.
+            return Ok(());
+        }
+        let is_in = conversation.group.as_ref().is_none_or(|group| {
+            group.members().iter().any(|member| member.account == account)
+        });
+        if !is_in {
+            return Err(QuarantineReason::NotAccepted);
+        }
+        conversation.readds.insert(device, bytes.to_vec());
+        let rank = conversation.rank_besides(account);
+        conversation.readd_due = Some(turn.now.plus(rank * READD_STEP_MS));
+        self.save_intent(turn, id);
+        Ok(())
+    }
+
+    /// A device that cannot read looks at what stands in clear all the same.
+    pub(super) fn peek(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get(&id).filter(|conversation| conversation.behind) else { return };
+        let entries: Vec<_> = conversation.backlog.iter().map(|delivered| delivered.entry.clone()).collect();
+        for bytes in entries {
+            if let Ok(entry) = Entry::decode(&bytes)
+                && entry.kind == EntryKind::Readd
+            {
+                let _judged = self.take_readd(turn, id, &entry, &bytes);
+            }
+        }
+    }
+
+    /// Whether both devices of a conversation of two have lost it, and it is this one's turn: the lower account's.
+    fn may_begin_anew(&self, id: ConversationId) -> bool {
+        let own = self.log.id();
+        let Some(conversation) = self.conversations.get(&id) else { return false };
+        let asks = |account: AccountId| conversation.readds.values().any(|entry| account_of_readd(entry) == Some(account));
+        let peer = self.peer_of(id, conversation);
+        let is_known = matches!(conversation.attachment, Attachment::Yes { .. });
+        peer.is_some_and(|peer| own < peer && asks(peer)) && conversation.own_readd.is_some() && is_known
+    }
+
+    /// Whom a conversation of two is with; one that was only listed does not say it, but its id does.
+    fn peer_of(&self, id: ConversationId, conversation: &Conversation) -> Option<AccountId> {
+        let own = self.log.id();
+        let asking = conversation.readds.values().filter_map(|entry| account_of_readd(entry));
+        conversation.peer.or_else(|| asking.into_iter().find(|account| one_to_one(own, *account) == id))
+    }
+
+    /// The next generation of a conversation of two. Both say again what the other has not confirmed.
+    fn begin_anew(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(peer) = self.conversations.get(&id).and_then(|conversation| self.peer_of(id, conversation)) else { return };
+        let is_reachable =
+            self.contacts.get(&peer).is_some_and(|c| c.log.devices().any(|card| card.modes.contains(&Mode::Mls)));
+        if !is_reachable {
+            // Known by its request alone: looked up first.
+            if self.link.has_room_to_ask() {
+                self.ask_for_account(turn, peer);
+            }
+            return;
+        }
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.wants.is_empty() {
+            (conversation.kind, conversation.peer) = (ConversationKind::OneToOne, Some(peer));
+            conversation.wants(Want::Add(peer));
+            self.save_intent(turn, id);
+        }
+        self.found_anew(turn, id);
+    }
+
+    /// A device is in again: what it may have missed of this one is said again (C10).
+    pub(super) fn note_readded(&mut self, turn: &mut Turn<'_>, id: ConversationId, devices: &[DeviceId]) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let before = conversation.readds.len();
+        conversation.readds.retain(|device, _| !devices.contains(device));
+        if conversation.readds.len() != before {
+            self.save_intent(turn, id);
+            self.resend_unconfirmed(turn, id);
+        }
+    }
+}
+
+fn account_of_readd(entry: &[u8]) -> Option<AccountId> {
+    match Entry::decode(entry).ok()?.body {
+        Body::Inline(body) => ReaddBody::decode(&body).ok().map(|body| body.account),
+        Body::Blob(_) => None,
+    }
+}
+
+impl Conversation {
+    /// How many members come before this one, for what any member may do: those of an account do not count.
+    pub(super) fn rank_besides(&self, account: AccountId) -> u64 {
+        let own = self.group.as_ref().and_then(sealwire_session::mls::Group::own).map_or(0, |member| member.leaf);
+        let members = self.group.as_ref().map(sealwire_session::mls::Group::members).unwrap_or_default();
+        members.iter().filter(|member| member.leaf < own && member.account != account).count() as u64
+    }
+
+    pub(super) fn readds_are_due(&self, now: Time) -> bool {
+        !self.readds.is_empty() && self.readd_due.is_none_or(|due| now >= due)
+    }
+}
