@@ -117,6 +117,12 @@ impl Engine {
         if known.is_some_and(stands) {
             return Err(QuarantineReason::BadWelcome);
         }
+        let lost = self.conversations.get_mut(&id).filter(|conversation| conversation.behind);
+        if let Some(lost) = lost.and_then(|conversation| conversation.group.take()) {
+            // The new one may have its name: it is the same group, at a later epoch.
+            lost.delete(&mut self.mls);
+            self.save_conversation(turn, id);
+        }
         let joined = Group::join(&mut desk!(self, turn), self.own.suite, id, &body.welcome);
         let joined = joined.map_err(|_| QuarantineReason::BadWelcome)?;
         if let Err(reason) = self.check_joined(&joined) {
