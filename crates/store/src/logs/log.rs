@@ -23,6 +23,8 @@ pub(super) struct Log {
     chain: Option<Chain>,
     readers: BTreeMap<InboxAddress, ReaderRow>,
     live: ByPosition<Live>,
+    /// The chain before each live entry of a conversation log: what a reader needs who finds the entry before it gone.
+    chains: ByPosition<Chain>,
     gone: BTreeMap<Position, Gone>,
     envelopes: BTreeMap<EnvelopeKey, Position>,
     /// Of all live entries.
@@ -55,8 +57,6 @@ struct Live {
     kind: EntryKind,
     size: u32,
     writer: Writer,
-    /// The chain before it: what a reader needs who finds the entry before it gone.
-    before: Option<Chain>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,7 @@ impl Log {
             chain: None,
             readers: BTreeMap::new(),
             live: ByPosition::default(),
+            chains: ByPosition::default(),
             gone: BTreeMap::new(),
             envelopes: BTreeMap::new(),
             bytes: 0,
@@ -301,7 +302,7 @@ impl Log {
         }
         for (position, live) in self.live.behind(after) {
             if plan.entries.is_empty() && position > next {
-                plan.trimmed = Some((Position(position.0 - 1), live.before));
+                plan.trimmed = Some((Position(position.0 - 1), self.chains.get(position).copied()));
                 next = position;
             }
             sum += live.size as usize;
@@ -342,8 +343,10 @@ impl Log {
         if is_gone {
             self.gone.insert(position, Gone { row, envelope, digest, at });
         } else {
-            let before = chain.map(|(before, _)| before);
-            self.live.insert(position, Live { row, envelope, digest, at, kind, size, writer, before });
+            self.live.insert(position, Live { row, envelope, digest, at, kind, size, writer });
+            if let Some((before, _)) = chain {
+                self.chains.insert(position, before);
+            }
             self.bytes += u64::from(size);
             if let LogId::Inbox(_) = self.id {
                 self.shares.add(writer, position, size);
@@ -412,6 +415,7 @@ impl Log {
     /// are remembered (E4).
     fn remove(&mut self, now: Time, position: Position, limits: &Limits, writes: &mut Vec<Write>) {
         let Some(Live { row, envelope, digest, at, size, writer, .. }) = self.live.remove(position) else { return };
+        self.chains.remove(position);
         self.bytes -= u64::from(size);
         if let LogId::Inbox(_) = self.id {
             self.shares.remove(writer, position, size);
