@@ -121,7 +121,7 @@ mod tests {
             for turn in 0..if step < 10_000 { 1 } else { 3 } {
                 let anywhere = (random >> 33 >> turn) % (position.0 + 5);
                 let first = tree.first_key_value().map_or(Position(0), |(first, _)| *first);
-                let gone = if (random >> 60 >> turn) % 2 == 0 { first } else { Position(anywhere) };
+                let gone = if (random >> 60 >> turn).is_multiple_of(2) { first } else { Position(anywhere) };
                 assert_eq!(slots.remove(gone), tree.remove(&gone));
                 assert_eq!(slots.get(Position(anywhere)), tree.get(&Position(anywhere)));
                 let behind = tree.range(Position(anywhere + 1)..).next().map(|(position, step)| (*position, step));
