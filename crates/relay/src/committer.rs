@@ -12,12 +12,12 @@ use sealwire_wire::{LogId, Time};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Readers};
 use crate::mailbox::Mailbox;
 use crate::service::now;
 
 /// Operations in one group.
-const GROUP_MAX: usize = 256;
+const GROUP_MAX: usize = 512;
 /// Jobs that wait for the committer; whoever brings more waits, and its client with it.
 const QUEUE_MAX: usize = 1_024;
 /// Welcomes that one round moves into their inboxes.
@@ -201,7 +201,10 @@ impl Work {
             Ok(outcomes) => {
                 let both = || group.operations.iter().zip(&outcomes);
                 both().for_each(|(operation, outcome)| self.turns.note(at, operation, outcome));
-                grown.extend(both().flat_map(|(operation, outcome)| growths(at, operation, outcome)));
+                let readers = self.hub.readers();
+                let told = both().filter(|(operation, _)| is_told(operation, &readers));
+                grown.extend(told.flat_map(|(operation, outcome)| growths(at, operation, outcome)));
+                drop(readers);
                 if both().any(|(operation, outcome)| leaves_welcomes(operation, outcome)) {
                     self.fill_inboxes(&mut grown);
                 }
@@ -254,6 +257,14 @@ impl Work {
     fn one(&self, operation: &Operation) -> Option<Outcome> {
         let report = |error: &StoreError| tracing::error!(%error, "the store failed");
         self.store.commit(now(), std::slice::from_ref(operation)).inspect_err(report).ok()?.into_iter().next()
+    }
+}
+
+/// Whether somebody waits for what an operation appends: the bytes of all else are not copied.
+fn is_told(operation: &Operation, readers: &Readers<'_>) -> bool {
+    match operation {
+        Operation::Append(append) => readers.read(append.log),
+        _ => true,
     }
 }
 

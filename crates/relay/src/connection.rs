@@ -1,13 +1,15 @@
 //! The shell of one connection: one task that reads, thinks with `relay_core`, asks the store, and flushes once per
 //! wake-up.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sealwire_relay_core::{Answer, CloseCode, Connection, Decision, Input, Question, StoreFailed, Token};
 use sealwire_store::Operation;
 use sealwire_wire::limits::{LOG_IN_DEADLINE_MS, SILENCE_MS};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::hub::Seat;
 use crate::service::{Phase, Shared, now, wait_for};
@@ -58,23 +60,28 @@ struct Shell {
 impl Shell {
     async fn run(mut self, hello: Vec<Decision>) -> Result<(), Gone> {
         let mut phase = self.shared.phase();
-        let mut wakes_at = Instant::now() + Duration::from_millis(LOG_IN_DEADLINE_MS + 1);
+        let mailbox = Arc::clone(self.seat.mailbox());
+        // Made once: each of these two joins a list of all that wait for it, which a wake-up need not leave.
+        let mut stopping = pin!(wait_for(&mut phase, |phase| phase == Phase::Stopping).fuse());
+        let mut waking = pin!(sleep(Duration::from_millis(LOG_IN_DEADLINE_MS + 1)));
         self.perform(hello).await?;
         loop {
-            let mailbox = Arc::clone(self.seat.mailbox());
             let inputs = tokio::select! {
                 biased;
                 // Stopping first: whoever is stopped hears nothing else.
-                () = wait_for(&mut phase, |phase| phase == Phase::Stopping) => vec![Input::ShutDown],
+                () = &mut stopping => vec![Input::ShutDown],
                 // Outcomes before messages: they free what is in flight, and what is read next asks for more.
                 () = mailbox.woken() => mailbox.take(),
-                message = self.socket.next() => match self.heard(message) {
-                    Some(input) => self.drain(input),
-                    None => return Ok(()),
-                },
+                message = self.socket.next() => {
+                    self.heard_at = Instant::now();
+                    match input_of(message) {
+                        Some(input) => self.drain(input),
+                        None => return Ok(()),
+                    }
+                }
                 // Time last: it never hurries.
-                () = tokio::time::sleep_until(wakes_at) => {
-                    wakes_at = Instant::now() + SILENCE;
+                () = &mut waking => {
+                    waking.as_mut().reset(Instant::now() + SILENCE);
                     self.mind_silence().await?;
                     vec![Input::Tick]
                 }
@@ -87,24 +94,13 @@ impl Shell {
         }
     }
 
-    /// `None`: the client has gone. `Some(None)`: it showed that it is there.
-    fn heard(&mut self, message: Incoming) -> Option<Option<Input>> {
-        self.heard_at = Instant::now();
-        match message {
-            Incoming::Binary(bytes) => Some(Some(Input::Bytes(bytes))),
-            Incoming::Text => Some(Some(Input::Text)),
-            Incoming::Sign => Some(None),
-            Incoming::End => None,
-        }
-    }
-
     /// Takes the messages that are here already, too: they share a flush.
     fn drain(&mut self, first: Option<Input>) -> Vec<Input> {
         let mut inputs: Vec<Input> = first.into_iter().collect();
         while inputs.len() < ROUND_MAX
             && let Some(message) = self.socket.next_now()
         {
-            match self.heard(message) {
+            match input_of(message) {
                 Some(input) => inputs.extend(input),
                 None => break,
             }
@@ -134,7 +130,16 @@ impl Shell {
         if !stored.is_empty() && !self.shared.committer.commit(self.seat.mailbox(), stored).await {
             return Err(Gone);
         }
-        timeout(FLUSH_MAX, self.socket.flush()).await.map_err(|_late| Gone)?
+        self.in_time(Socket::flush).await
+    }
+
+    /// Asks for the time only where the client does not take at once what it is sent.
+    async fn in_time(&mut self, send: impl AsyncFn(&mut Socket) -> Result<(), Gone>) -> Result<(), Gone> {
+        let mut sent = pin!(send(&mut self.socket));
+        match sent.as_mut().now_or_never() {
+            Some(sent) => sent,
+            None => timeout(FLUSH_MAX, sent).await.map_err(|_late| Gone)?,
+        }
     }
 
     /// Frames go to the socket's queue, questions and operations to their lists, the rest to the hub.
@@ -142,7 +147,8 @@ impl Shell {
         for decision in decisions {
             match decision {
                 Decision::Send(frame) => {
-                    timeout(FLUSH_MAX, self.socket.feed(frame.encode())).await.map_err(|_late| Gone)??;
+                    self.in_time(Socket::has_room).await?;
+                    self.socket.put(frame.into_bytes())?;
                 }
                 Decision::Store { token, operation } => self.stored.push((token, operation)),
                 Decision::Load { token, question } => self.asked.push((token, question)),
@@ -171,6 +177,16 @@ impl Shell {
             self.shared.committer.commit(self.seat.mailbox(), stored).await;
         }
         let _late = timeout(FLUSH_MAX, self.socket.close(code as u16, reason)).await;
+    }
+}
+
+/// `None`: the client has gone. `Some(None)`: it showed that it is there.
+fn input_of(message: Incoming) -> Option<Option<Input>> {
+    match message {
+        Incoming::Binary(bytes) => Some(Some(Input::Bytes(bytes))),
+        Incoming::Text => Some(Some(Input::Text)),
+        Incoming::Sign => Some(None),
+        Incoming::End => None,
     }
 }
 

@@ -52,6 +52,11 @@ impl Hub {
         }
     }
 
+    /// To ask who reads. Whoever comes when this is dropped finds in the store what was committed before.
+    pub(crate) fn readers(&self) -> Readers<'_> {
+        Readers(self.seats())
+    }
+
     /// Puts what logs grew by into the mailbox of each of their readers, and adds the mailboxes to those to be woken.
     pub(crate) fn put_grown(&self, grown: Vec<Growth>, to_wake: &mut Vec<Arc<Mailbox>>) {
         let seats = self.seats();
@@ -71,6 +76,15 @@ impl Hub {
     fn seats(&self) -> MutexGuard<'_, Seats> {
         // Nothing in here panics half-way but for want of memory.
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nobody comes or goes meanwhile.
+pub(crate) struct Readers<'a>(MutexGuard<'a, Seats>);
+
+impl Readers<'_> {
+    pub(crate) fn read(&self, log: LogId) -> bool {
+        self.0.readers.contains_key(&log)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the rest of the relay has to tell one connection.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sealwire_relay_core::{Growth, Input, StoreFailed, Token};
@@ -27,10 +28,16 @@ pub(crate) struct Mailbox {
 #[derive(Default)]
 struct Notices {
     stored: Vec<(Token, Result<Outcome, StoreFailed>)>,
-    /// What each log grew by; empty: it has to be read.
-    grown: BTreeMap<LogId, Vec<Delivered>>,
+    /// What each log grew by.
+    grown: BTreeMap<LogId, AtHand>,
     presence: BTreeMap<PresenceToken, bool>,
     replaced: bool,
+}
+
+/// Entries of one log, in order; none: it has to be read.
+struct AtHand {
+    entries: Vec<Delivered>,
+    bytes: usize,
 }
 
 impl Mailbox {
@@ -42,16 +49,11 @@ impl Mailbox {
     /// A log has grown, by these entries or by what has to be read. Does not wake: the committer does that once per
     /// group.
     pub(crate) fn put_grown(&self, log: LogId, entries: Vec<Delivered>) {
-        let mut notices = self.notices();
-        let Some(waiting) = notices.grown.get_mut(&log) else {
-            notices.grown.insert(log, entries);
-            return;
-        };
-        let bytes: usize = waiting.iter().chain(&entries).map(|entry| entry.entry.len()).sum();
-        match waiting.is_empty() || entries.is_empty() || waiting.len() >= AT_HAND_MAX || bytes > AT_HAND_BYTES_MAX {
-            // A reader that does not keep up reads when it does.
-            true => *waiting = Vec::new(),
-            false => waiting.extend(entries),
+        let bytes = entries.iter().map(|entry| entry.entry.len()).sum();
+        let grown = AtHand { entries, bytes };
+        match self.notices().grown.entry(log) {
+            Entry::Vacant(nothing) => drop(nothing.insert(grown)),
+            Entry::Occupied(mut waiting) => waiting.get_mut().extend(grown),
         }
     }
 
@@ -78,7 +80,7 @@ impl Mailbox {
     pub(crate) fn take(&self) -> Vec<Input> {
         let Notices { stored, grown, presence, replaced } = std::mem::take(&mut *self.notices());
         let stored = stored.into_iter().map(|(token, result)| Input::Stored { token, result });
-        let grown = grown.into_iter().map(|(log, entries)| Input::Grown(Growth { log, entries }));
+        let grown = grown.into_iter().map(|(log, grown)| Input::Grown(Growth { log, entries: grown.entries }));
         let presence = presence.into_iter().map(|(token, online)| Input::PresenceChanged { token, online });
         stored.chain(grown).chain(presence).chain(replaced.then_some(Input::Replaced)).collect()
     }
@@ -86,5 +88,17 @@ impl Mailbox {
     fn notices(&self) -> MutexGuard<'_, Notices> {
         // Whoever panicked in here did so between whole insertions.
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AtHand {
+    fn extend(&mut self, more: AtHand) {
+        self.bytes += more.bytes;
+        let is_full = self.entries.len() >= AT_HAND_MAX || self.bytes > AT_HAND_BYTES_MAX;
+        match self.entries.is_empty() || more.entries.is_empty() || is_full {
+            // A reader that does not keep up reads when it does.
+            true => *self = AtHand { entries: Vec::new(), bytes: 0 },
+            false => self.entries.extend(more.entries),
+        }
     }
 }

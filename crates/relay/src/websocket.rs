@@ -1,5 +1,6 @@
 //! The WebSocket seam: the only file that knows which library speaks RFC 6455. No compression is negotiated.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -111,9 +112,15 @@ impl Socket {
         }
     }
 
-    /// Puts a message among those that the next flush sends; flushes by itself when many wait.
-    pub(crate) async fn feed(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.stream.feed(Message::binary(bytes)).await.map_err(|_| Gone)
+    /// Waits until there is room for another message among those that the next flush sends; flushes where many wait.
+    /// Cancel-safe.
+    pub(crate) async fn has_room(&mut self) -> Result<(), Gone> {
+        poll_fn(|context| self.stream.poll_ready_unpin(context)).await.map_err(|_| Gone)
+    }
+
+    /// Puts a message there, behind [`Socket::has_room`].
+    pub(crate) fn put(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
+        self.stream.start_send_unpin(Message::binary(bytes)).map_err(|_| Gone)
     }
 
     pub(crate) async fn ping(&mut self) -> Result<(), Gone> {

@@ -220,15 +220,17 @@ impl Index {
     ) -> Result<(), StoreError> {
         let Some(logs) = &mut self.logs else { return Err(StoreError::Failed("there is no index".into())) };
         let transaction = writer.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+        let mut rows = rows::Rows::of(&transaction)?;
         let mut writes = Vec::new();
         for operation in operations {
             let mut beside = Aside { connection: &transaction, blobs: &mut self.blobs };
             outcomes.push(logs.apply(now, operation, &mut beside, &mut writes)?);
             for write in writes.drain(..) {
-                rows::write(&transaction, &write)?;
+                rows.write(&write)?;
                 redo.note(write);
             }
         }
+        drop(rows);
         redo.write(&transaction)?;
         transaction.commit().map_err(failed)
     }

@@ -1,7 +1,7 @@
 //! Rows of the files, to and from the index.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sealwire_store::logs::{Digest, Dropped, EntryRow, Limits, LogRow, Logs, ReaderRow, Row, WelcomeRow, Write};
 use sealwire_store::{Record, RecordKey, RecordKind, StoreError, Welcome};
 use sealwire_wire::entry::{Entry, EntryKind};
@@ -106,13 +106,32 @@ pub(crate) fn put_instance(connection: &Connection, instance: InstanceId) -> Res
     connection.execute(sql, [&instance.0[..]]).map(|_| ()).map_err(failed)
 }
 
+/// What writes the rows of a group. Most are new entries: their statement is looked up once.
+pub(crate) struct Rows<'a> {
+    connection: &'a Connection,
+    insert_entry: CachedStatement<'a>,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn of(connection: &'a Connection) -> Result<Rows<'a>, StoreError> {
+        Ok(Rows { connection, insert_entry: connection.prepare_cached(INSERT_ENTRY).map_err(failed)? })
+    }
+
+    pub(crate) fn write(&mut self, write: &Write) -> Result<(), StoreError> {
+        match write {
+            Write::PutEntry { entry, bytes } => put_entry(&mut self.insert_entry, entry, bytes),
+            other => self::write(self.connection, other),
+        }
+    }
+}
+
 /// Writes one row.
-pub(crate) fn write(connection: &Connection, write: &Write) -> Result<(), StoreError> {
+fn write(connection: &Connection, write: &Write) -> Result<(), StoreError> {
     let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<(), StoreError> {
         connection.prepare_cached(sql).and_then(|mut row| row.execute(values)).map(|_| ()).map_err(failed)
     };
     match write {
-        Write::PutEntry { entry, bytes } => put_entry(connection, entry, bytes),
+        Write::PutEntry { .. } => Rows::of(connection)?.write(write),
         Write::EmptyEntry { row } => run("UPDATE entries SET bytes = NULL WHERE row = ?1", params![*row as i64]),
         Write::RemoveEntry { row } => run("DELETE FROM entries WHERE row = ?1", params![*row as i64]),
         Write::PutLog(LogRow { log, length, newest_commit, chain }) => run(
@@ -219,10 +238,10 @@ const TABLES: [(&str, Read); 5] = [
     ("SELECT number, inbox, entry, writer FROM outbox ORDER BY number", read_welcome),
 ];
 
-fn put_entry(connection: &Connection, entry: &EntryRow, bytes: &[u8]) -> Result<(), StoreError> {
-    let sql = "INSERT INTO entries (row, log, position, envelope, at, kind, digest, size, before, after, bytes, writer) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-    let mut insert = connection.prepare_cached(sql).map_err(failed)?;
+const INSERT_ENTRY: &str = "INSERT INTO entries (row, log, position, envelope, at, kind, digest, size, before, after, bytes, writer) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+fn put_entry(insert: &mut CachedStatement<'_>, entry: &EntryRow, bytes: &[u8]) -> Result<(), StoreError> {
     let values = params![
         entry.row as i64,
         entry.log.as_bytes(),

@@ -5,6 +5,7 @@
 //! store that fails to make the writes durable has to throw this index away and [`load`](Logs::load) it again, because
 //! the index already holds what was not written.
 
+mod by_position;
 mod log;
 mod rows;
 mod shares;

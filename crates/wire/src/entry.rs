@@ -107,8 +107,12 @@ impl Entry {
     /// `opaque body<0..2^24-1>` or, with the highest bit of `kind`, `opaque hash[32]`.
     pub fn encode(&self) -> Vec<u8> {
         debug_assert_eq!(self.after.is_some(), self.kind.names_after());
-        let blob = matches!(self.body, Body::Blob(_));
-        let mut bytes = vec![self.kind as u8 | if blob { BLOB_BIT } else { 0 }];
+        let (blob, body) = match &self.body {
+            Body::Inline(body) => (0, 3 + body.len()),
+            Body::Blob(_) => (BLOB_BIT, BlobHash::LENGTH),
+        };
+        let mut bytes = Vec::with_capacity(1 + 8 + EnvelopeId::LENGTH + body);
+        bytes.push(self.kind as u8 | blob);
         if let Some(after) = self.after {
             bytes.extend_from_slice(&after.0.to_be_bytes());
         }

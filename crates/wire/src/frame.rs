@@ -446,8 +446,13 @@ impl ToRelay {
 impl FromRelay {
     /// One binary WebSocket message.
     pub fn encode(&self) -> Vec<u8> {
+        self.clone().into_bytes()
+    }
+
+    /// The same, where the frame is needed no more: what it delivers is copied once less.
+    pub fn into_bytes(self) -> Vec<u8> {
         use pb::from_relay::Frame;
-        let frame = match self.clone() {
+        let frame = match self {
             FromRelay::Hello(hello) => Frame::Hello(pb::Hello {
                 relay_name: hello.relay_name,
                 relay_key: hello.relay_key.to_vec(),

@@ -7,13 +7,14 @@ use sealwire_wire::entry::{Entry, EntryKind};
 use sealwire_wire::limits::{COMMIT_RETENTION_MS, ENVELOPE_MEMORY_MS, MESSAGE_RETENTION_MS, ROSTER_RESTORE_MS};
 use sealwire_wire::{Chain, EnvelopeId, InboxAddress, LogId, Position, RosterHash, Time};
 
+use super::by_position::ByPosition;
 use super::rows::{Digest, Dropped, EntryRow, LogRow, ReaderRow, Write};
 use super::shares::{Shares, Writer};
 use super::{Limits, PagePlan, welcomes_only};
 use crate::{Append, Head, Reader, Refusal, RosterChange};
 
 /// A log's index. Every entry is in `live`, or its bytes are gone and its envelope id is remembered in `gone`, or it is
-/// forgotten; `envelopes` holds the ids of both maps.
+/// forgotten; `envelopes` says for the ids of both where the entry stands.
 #[derive(Clone, Debug)]
 pub(super) struct Log {
     id: LogId,
@@ -21,9 +22,11 @@ pub(super) struct Log {
     newest_commit: Position,
     chain: Option<Chain>,
     readers: BTreeMap<InboxAddress, ReaderRow>,
-    live: BTreeMap<Position, Live>,
+    live: ByPosition<Live>,
+    /// The chain before each live entry of a conversation log: what a reader needs who finds the entry before it gone.
+    chains: ByPosition<Chain>,
     gone: BTreeMap<Position, Gone>,
-    envelopes: BTreeMap<EnvelopeId, (Position, Digest)>,
+    envelopes: BTreeMap<EnvelopeKey, Position>,
     /// Of all live entries.
     bytes: u64,
     /// Of the live entries of an inbox; a conversation log has none.
@@ -49,19 +52,31 @@ pub(super) struct Sealed<'a> {
 struct Live {
     row: u64,
     envelope: EnvelopeId,
+    digest: Digest,
     at: Time,
     kind: EntryKind,
     size: u32,
     writer: Writer,
-    /// The chain before it: what a reader needs who finds the entry before it gone.
-    before: Option<Chain>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Gone {
     row: u64,
     envelope: EnvelopeId,
+    digest: Digest,
     at: Time,
+}
+
+/// An envelope id as a number. There are as many as entries, in no order, so that finding one is most of what an append
+/// costs here: numbers are compared at once, and small nodes miss the processor's caches less often. No hash map, because
+/// clients choose the ids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct EnvelopeKey(u128);
+
+impl From<EnvelopeId> for EnvelopeKey {
+    fn from(envelope: EnvelopeId) -> EnvelopeKey {
+        EnvelopeKey(u128::from_be_bytes(envelope.0))
+    }
 }
 
 impl<'a> Sealed<'a> {
@@ -88,7 +103,8 @@ impl Log {
             newest_commit: Position::START,
             chain: None,
             readers: BTreeMap::new(),
-            live: BTreeMap::new(),
+            live: ByPosition::default(),
+            chains: ByPosition::default(),
             gone: BTreeMap::new(),
             envelopes: BTreeMap::new(),
             bytes: 0,
@@ -111,11 +127,16 @@ impl Log {
 
     /// Where an entry stands that was appended before.
     pub(super) fn find(&self, sealed: &Sealed<'_>) -> Result<Option<Position>, Refusal> {
-        match self.envelopes.get(&sealed.entry.envelope) {
-            Some((position, digest)) if *digest == sealed.digest => Ok(Some(*position)),
+        match self.envelopes.get(&sealed.entry.envelope.into()) {
+            Some(position) if self.digest(*position) == Some(sealed.digest) => Ok(Some(*position)),
             Some(_) => Err(Refusal::EnvelopeReused),
             None => Ok(None),
         }
+    }
+
+    fn digest(&self, position: Position) -> Option<Digest> {
+        let gone = || self.gone.get(&position).map(|gone| gone.digest);
+        self.live.get(position).map(|live| live.digest).or_else(gone)
     }
 
     /// Whether an entry may be appended now: kind, writer, newest commit, roster.
@@ -142,7 +163,7 @@ impl Log {
         if entry.kind.is_for_inbox() {
             return Err(Refusal::WrongKind);
         }
-        if self.envelopes.contains_key(&entry.envelope) {
+        if self.envelopes.contains_key(&entry.envelope.into()) {
             return Err(Refusal::EnvelopeReused);
         }
         self.is_fresh(entry)
@@ -279,17 +300,17 @@ impl Log {
         if after >= self.length {
             return plan;
         }
-        for (position, live) in self.live.range(next..) {
-            if plan.entries.is_empty() && *position > next {
-                plan.trimmed = Some((Position(position.0 - 1), live.before));
-                next = *position;
+        for (position, live) in self.live.behind(after) {
+            if plan.entries.is_empty() && position > next {
+                plan.trimmed = Some((Position(position.0 - 1), self.chains.get(position).copied()));
+                next = position;
             }
             sum += live.size as usize;
             let is_full = plan.entries.len() >= entries || sum > bytes;
-            if *position > next || is_full && !plan.entries.is_empty() {
+            if position > next || is_full && !plan.entries.is_empty() {
                 return plan;
             }
-            plan.entries.push((*position, live.at, live.row));
+            plan.entries.push((position, live.at, live.row));
             next = position.next();
         }
         if plan.entries.is_empty() {
@@ -306,7 +327,7 @@ impl Log {
         let reader = self.readers.get(&inbox)?;
         let chain = match reader.cursor == self.length {
             true => self.chain,
-            false => self.live.get(&reader.cursor.next()).and_then(|entry| entry.before),
+            false => self.chains.get(reader.cursor.next()).copied(),
         };
         Some(Reader { cursor: reader.cursor, until: reader.dropped.map(|dropped| dropped.by), chain })
     }
@@ -322,12 +343,14 @@ impl Log {
     /// Takes an entry in; one behind the last carries the head forward.
     pub(super) fn load_entry(&mut self, entry: &EntryRow, is_gone: bool) {
         let EntryRow { row, position, envelope, at, kind, digest, size, writer, chain, .. } = *entry;
-        self.envelopes.insert(envelope, (position, digest));
+        self.envelopes.insert(envelope.into(), position);
         if is_gone {
-            self.gone.insert(position, Gone { row, envelope, at });
+            self.gone.insert(position, Gone { row, envelope, digest, at });
         } else {
-            let before = chain.map(|(before, _)| before);
-            self.live.insert(position, Live { row, envelope, at, kind, size, writer, before });
+            self.live.insert(position, Live { row, envelope, digest, at, kind, size, writer });
+            if let Some((before, _)) = chain {
+                self.chains.insert(position, before);
+            }
             self.bytes += u64::from(size);
             if let LogId::Inbox(_) = self.id {
                 self.shares.add(writer, position, size);
@@ -386,8 +409,8 @@ impl Log {
     /// The oldest live entry of a conversation log, but for the last one, that a quota may drop.
     fn oldest_message(&mut self) -> Option<Position> {
         let last = self.length;
-        let mut behind = self.live.range(self.kept_upto.next()..).take_while(|(position, _)| **position < last);
-        let found = behind.find(|(_, live)| !live.kind.is_kept_long()).map(|(position, _)| *position);
+        let mut behind = self.live.behind(self.kept_upto).take_while(|(position, _)| *position < last);
+        let found = behind.find(|(_, live)| !live.kind.is_kept_long()).map(|(position, _)| position);
         self.kept_upto = found.unwrap_or(Position(last.0 - 1));
         found
     }
@@ -395,17 +418,18 @@ impl Log {
     /// Lets an entry's bytes go; its envelope id too, if that was remembered long enough, or the oldest id where too many
     /// are remembered (E4).
     fn remove(&mut self, now: Time, position: Position, limits: &Limits, writes: &mut Vec<Write>) {
-        let Some(Live { row, envelope, at, size, writer, .. }) = self.live.remove(&position) else { return };
+        let Some(Live { row, envelope, digest, at, size, writer, .. }) = self.live.remove(position) else { return };
+        self.chains.remove(position);
         self.bytes -= u64::from(size);
         if let LogId::Inbox(_) = self.id {
             self.shares.remove(writer, position, size);
         }
         if now.since(at) > ENVELOPE_MEMORY_MS {
-            self.envelopes.remove(&envelope);
+            self.envelopes.remove(&envelope.into());
             writes.push(Write::RemoveEntry { row });
             return;
         }
-        self.gone.insert(position, Gone { row, envelope, at });
+        self.gone.insert(position, Gone { row, envelope, digest, at });
         writes.push(Write::EmptyEntry { row });
         while self.gone.len() > limits.remembered as usize {
             self.forget_oldest(writes);
@@ -414,7 +438,7 @@ impl Log {
 
     fn forget_oldest(&mut self, writes: &mut Vec<Write>) {
         let Some((_, gone)) = self.gone.pop_first() else { return };
-        self.envelopes.remove(&gone.envelope);
+        self.envelopes.remove(&gone.envelope.into());
         writes.push(Write::RemoveEntry { row: gone.row });
     }
 
@@ -439,12 +463,8 @@ impl Log {
             return false;
         }
         let edge = self.passed_by_all();
-        let first = self.swept_upto.next();
-        let passed: Vec<_> = if edge < first {
-            Vec::new()
-        } else {
-            self.live.range(first..=edge).map(|(position, _)| *position).take(*left).collect()
-        };
+        let behind = self.live.behind(self.swept_upto).map(|(position, _)| position);
+        let passed: Vec<_> = behind.take_while(|position| *position <= edge).take(*left).collect();
         self.remove_all(now, &passed, limits, left, writes);
         if *left > 0 {
             self.swept_upto = edge.max(self.swept_upto);
@@ -462,7 +482,7 @@ impl Log {
             .iter()
             .take_while(|(_, live)| now.since(live.at) > MESSAGE_RETENTION_MS)
             .filter(|(_, live)| now.since(live.at) > retention(live.kind))
-            .map(|(position, _)| *position)
+            .map(|(position, _)| position)
             .take(*left)
             .collect();
         self.remove_all(now, &old, limits, left, writes);
@@ -500,8 +520,9 @@ impl Log {
     /// When the next sweep for age may find something, everything of now being swept.
     fn due(&self, now: Time) -> Time {
         let is_old = |live: &Live| now.since(live.at) > MESSAGE_RETENTION_MS;
-        let old = self.live.values().take_while(|live| is_old(live)).map(|live| live.at.plus(retention(live.kind)));
-        let young = self.live.values().find(|live| !is_old(live)).map(|live| live.at.plus(MESSAGE_RETENTION_MS));
+        let live = || self.live.iter().map(|(_, live)| live);
+        let old = live().take_while(|live| is_old(live)).map(|live| live.at.plus(retention(live.kind)));
+        let young = live().find(|live| !is_old(live)).map(|live| live.at.plus(MESSAGE_RETENTION_MS));
         let gone = self.gone.values().next().map(|gone| gone.at.plus(ENVELOPE_MEMORY_MS));
         let readers = self.readers.values().filter_map(|reader| reader.dropped).map(|dropped| {
             let may_restore = now.since(dropped.at) <= ROSTER_RESTORE_MS;
