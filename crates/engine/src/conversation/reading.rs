@@ -1,8 +1,10 @@
 //! Reading a conversation's log: in order, gapless, each entry once (L2, L3). Every entry moves the cursor, and what it is
 //! worth is the same for all members (C2).
 
+use std::collections::BTreeSet;
+
 use sealwire_keys::{chain_step, content_id};
-use sealwire_session::mls::{Applied, Entitled, InvalidCommit, Opened, OpenedError};
+use sealwire_session::mls::{Applied, InvalidCommit, Opened, OpenedError};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::ConversationKind;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -41,7 +43,9 @@ impl Engine {
             conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
             self.save_conversation(turn, id);
         } else if read_upto > conversation.cursor {
-            // A newer store of this device has read on, and acknowledged: what it read is not delivered again.
+            // A newer store of this device has read on, and acknowledged: what it read is not delivered again, and what it
+            // sealed is not to be sealed with again (N3).
+            conversation.must_update = true;
             self.miss(turn, id, read_upto, chain, newest_commit);
         }
         self.read_backlog(turn, id);
@@ -58,6 +62,7 @@ impl Engine {
     ) {
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| upto > c.cursor) else { return };
         let lost_commit = newest_commit > conversation.newest_commit && newest_commit <= upto;
+        conversation.missed = true;
         conversation.chains.clear();
         conversation.note_chain(upto, chain.unwrap_or(conversation.chain));
         self.save_conversation(turn, id);
@@ -215,10 +220,9 @@ impl Engine {
             return false;
         }
         let (Some(group), Body::Inline(body)) = (&mut conversation.group, &entry.body) else { return false };
-        let entitled = Entitled::default();
         let opens = match entry.kind {
             EntryKind::Commit => !matches!(
-                group.judge(&mut desk!(self, turn), entry.envelope, body, &entitled),
+                group.judge(&mut desk!(self, turn), entry.envelope, body, &BTreeSet::new()),
                 Err(InvalidCommit::Malformed)
             ),
             EntryKind::Message => group.is_in_epoch(body),
@@ -233,6 +237,7 @@ impl Engine {
     fn commit_was_read(&mut self, turn: &mut Turn<'_>, id: ConversationId, position: Position) {
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.newest_commit = position;
+            conversation.missed = false;
             conversation.leaving.clear();
             conversation.leave_due = None;
             if conversation.wants_out && conversation.own_leave.take().is_some() && conversation.is_active() {
@@ -264,17 +269,18 @@ impl Engine {
             // Somebody else began this conversation first; this device reads on when their Welcome is there (C8).
             return self.lose_creation(turn, id);
         }
-        let entitled = Entitled {
-            leaving: conversation.leaving.clone(),
-            readds: conversation.readds.keys().copied().collect(),
-        };
-        let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &entitled);
+        let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &conversation.leaving);
         let applied = match judged {
             Ok(judged) => group.apply(&mut desk!(self, turn), judged).map_err(|_| QuarantineReason::InvalidCommit)?,
             Err(InvalidCommit::Unprocessable) => {
                 // C4: valid for the others, as far as can be seen.
                 self.fall_behind(turn, id);
-                return Err(QuarantineReason::InvalidCommit);
+                return Ok(());
+            }
+            Err(InvalidCommit::Authority) if conversation.missed => {
+                // What entitled its author may have been among the messages that this device has missed (C5).
+                self.fall_behind(turn, id);
+                return Ok(());
             }
             Err(_) => return Err(QuarantineReason::InvalidCommit),
         };
@@ -328,8 +334,11 @@ impl Engine {
         let Some(group) = &mut conversation.group else { return Ok(()) };
         let opened = match group.open(&mut desk!(self, turn), body) {
             Ok(opened) => opened,
-            // Sealed before this store was put back: it has shown it then, or the person will see it elsewhere.
-            Err(OpenedError::Own) => return Ok(()),
+            Err(OpenedError::Own) => {
+                // A newer store of this device has sealed it: what this one would seal with next may have been used (N3).
+                conversation.must_update = true;
+                return Ok(());
+            }
             Err(OpenedError::Malformed) => return Err(QuarantineReason::Malformed),
             Err(OpenedError::OtherEpoch) => return Err(QuarantineReason::OtherEpoch),
             Err(OpenedError::Rejected) => return Err(QuarantineReason::Rejected),
