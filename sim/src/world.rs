@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
     Command, ConversationView, Event, GroupChange, Incoming, Input, Mode, QuarantineReason, Refusal, Role, Suite, To,
+    UnsentReason,
 };
 use sealwire_relay_core::Input as RelayInput;
 use sealwire_wire::content::{Content, Part};
@@ -611,6 +612,7 @@ impl World {
             Event::BadAnswer { .. } | Event::HandleClaimed { .. } => {
                 return Err(format!("I3: {device} got an answer that does not verify"));
             }
+            Event::State { reason: Some(UnsentReason::NoMember), .. } if self.changing => {}
             Event::State { number, state, reason: Some(reason), .. } => {
                 return Err(format!("L8: {device}'s message {number} is {state:?}: {reason:?}"));
             }
@@ -760,7 +762,13 @@ impl World {
                     continue;
                 }
                 if !view.active {
-                    return Err(format!("C10: {index} is left behind in {id:?}"));
+                    let all = self.devices.iter().enumerate().map(|(index, device)| {
+                        let of = device.conversations().into_iter().find(|view| view.conversation == id);
+                        let stands = of.map(|view| (view.kind, view.active, view.out, view.read_upto, view.members.len()));
+                        format!("{index}: {stands:?}")
+                    });
+                    let all: Vec<_> = all.collect();
+                    return Err(format!("C10: {index} is left behind in {id:?}: {}", all.join(", ")));
                 }
                 let Some((first, other)) = seen.get(&id) else {
                     seen.insert(id, (index, view));

@@ -89,7 +89,9 @@ pub(crate) struct Conversation {
     leave_due: Option<Time>,
     /// When this device answers who asked to be added again, if nobody else has.
     readd_due: Option<Time>,
-    readd_sent: bool,
+    /// When this device asks again, and how often it has.
+    readd_again: Option<Time>,
+    readds_sent: u32,
     /// Devices that the commit that waits adds again.
     answered: Vec<DeviceId>,
     /// Which of its groups the last one was.
@@ -191,7 +193,8 @@ impl Conversation {
             readds: BTreeMap::new(),
             own_readd: None,
             readd_due: None,
-            readd_sent: false,
+            readd_again: None,
+            readds_sent: 0,
             answered: Vec::new(),
             generation: 0,
             without_welcome: None,
@@ -234,7 +237,8 @@ impl Conversation {
             readds: BTreeMap::new(),
             own_readd: None,
             readd_due: None,
-            readd_sent: false,
+            readd_again: None,
+            readds_sent: 0,
             answered: Vec::new(),
             generation: 0,
             without_welcome: None,
@@ -334,13 +338,14 @@ impl Conversation {
         let readd = self.readd_due.filter(|_| is_idle && !self.readds.keys().all(is_wanted));
         let welcome = self.without_welcome.filter(|_| self.group.is_none() && !self.behind);
         let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
-        [again, claims, update, leave, readd, welcome].into_iter().flatten().min()
+        let asks = self.readd_again.filter(|_| self.behind && !self.removed);
+        [again, claims, update, leave, readd, welcome, asks].into_iter().flatten().min()
     }
 
     /// What belonged to a connection goes with it.
     pub(crate) fn forget_connection(&mut self) {
         self.attachment = Attachment::No;
-        self.readd_sent = false;
+        self.without_welcome = None;
         self.backlog.clear();
         self.wait_for = Position::START;
         if let Some(pending) = &mut self.pending {
@@ -483,7 +488,7 @@ impl Engine {
         for id in ids {
             if let Some(conversation) = self.conversations.get_mut(&id) {
                 conversation.must_update = true;
-                conversation.own_readd = None;
+                (conversation.own_readd, conversation.readd_again) = (None, None);
             }
             self.drop_pending(turn, id);
             self.save_conversation(turn, id);

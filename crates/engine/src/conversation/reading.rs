@@ -36,12 +36,17 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.attachment = Attachment::Yes { length };
         conversation.told_newest = newest_commit;
-        let begins = conversation.cursor == Position::START && (conversation.seeks || conversation.group.is_none());
+        let begun = conversation.pending.as_ref().is_some_and(|pending| pending.creates);
+        let begins = conversation.cursor == Position::START && (conversation.seeks || begun || conversation.group.is_none());
         if begins && read_upto > Position::START {
             // Where reading begins is the relay's word, until a member's message that names a later position proves it
             // (L5).
             conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
             self.save_conversation(turn, id);
+            if begun {
+                // What this device is about to begin, a newer store of it has begun, and read.
+                self.fall_behind(turn, id);
+            }
         } else if read_upto > conversation.cursor {
             // A newer store of this device has read on, and acknowledged: what it read is not delivered again, and what it
             // sealed is not to be sealed with again (N3).
@@ -171,6 +176,7 @@ impl Engine {
         // missed; an earlier one was the newest for nobody (L1, L2).
         let after = entry.after.unwrap_or(conversation.newest_commit);
         if after > conversation.newest_commit {
+            eprintln!("DBG after {after:?} newest {:?} position {position:?} kind {:?} seeks {}", conversation.newest_commit, entry.kind, conversation.seeks);
             self.fall_behind(turn, id);
             return Ok(());
         }
@@ -273,6 +279,7 @@ impl Engine {
         let applied = match judged {
             Ok(judged) => group.apply(&mut desk!(self, turn), judged).map_err(|_| QuarantineReason::InvalidCommit)?,
             Err(InvalidCommit::Unprocessable) => {
+                eprintln!("DBG unprocessable");
                 // C4: valid for the others, as far as can be seen.
                 self.fall_behind(turn, id);
                 return Ok(());
@@ -282,14 +289,17 @@ impl Engine {
                 self.fall_behind(turn, id);
                 return Ok(());
             }
-            Err(_) => return Err(QuarantineReason::InvalidCommit),
+            Err(e) => { eprintln!("DBG {e:?} newest {:?} place {:?} epoch {} missed {}", conversation.newest_commit, conversation.cursor, group.epoch(), conversation.missed); return Err(QuarantineReason::InvalidCommit) }
         };
         self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
         self.take_evidence(turn, &applied.evidence);
         self.tell_applied(turn, id, &applied);
         let added: Vec<_> = applied.added.iter().map(|member| member.device).collect();
         self.note_readded(turn, id, &added);
-        if applied.removes_self {
+        if applied.removes_self && added.contains(&self.secrets.device_id()) {
+            // An answer to a request of this device, though it is in: its Welcome leads back.
+            self.fall_behind(turn, id);
+        } else if applied.removes_self {
             self.was_removed(turn, id, applied.author.account);
         }
         Ok(())
@@ -340,6 +350,8 @@ impl Engine {
                 return Ok(());
             }
             Err(OpenedError::Malformed) => return Err(QuarantineReason::Malformed),
+            Err(OpenedError::OtherEpoch) => { eprintln!("DBG other epoch at {position:?} newest {:?} epoch {}", conversation.newest_commit, group.epoch()); return Err(QuarantineReason::OtherEpoch) }
+            #[allow(unreachable_patterns)]
             Err(OpenedError::OtherEpoch) => return Err(QuarantineReason::OtherEpoch),
             Err(OpenedError::Rejected) => return Err(QuarantineReason::Rejected),
         };
