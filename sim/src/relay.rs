@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Connection, Decision, Features, Input, Policy, Registration, Relay, Served, serve};
+use sealwire_relay_core::{Growth, Connection, Decision, Features, Input, Policy, Registration, Relay, Served, serve};
 use sealwire_store::{
     BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Snapshot, Store, StoreError,
 };
@@ -83,8 +83,13 @@ impl SimRelay {
     }
 
     pub(crate) fn tick(&mut self, now: Time) -> Vec<ToNetwork> {
+        let mut grown = Vec::new();
+        // Of Welcomes, what a store that failed once has left; if it fails again, the next second.
+        let _filled = sealwire_relay_core::fill_inboxes(&self.store, now, &mut grown);
+        let mut out = self.tell_grown(grown, now);
         let ids: Vec<_> = self.connections.keys().copied().collect();
-        ids.into_iter().flat_map(|id| self.input(id, Input::Tick, now)).collect()
+        out.extend(ids.into_iter().flat_map(|id| self.input(id, Input::Tick, now)));
+        out
     }
 
     /// The process ends: connections are gone, what was committed stays.
@@ -128,6 +133,12 @@ impl SimRelay {
         for effect in effects {
             out.extend(self.effect(id, effect, now));
         }
+        out.extend(self.tell_grown(grown, now));
+        out
+    }
+
+    fn tell_grown(&mut self, grown: Vec<Growth>, now: Time) -> Vec<ToNetwork> {
+        let mut out = Vec::new();
         for growth in grown {
             let readers: Vec<_> =
                 self.connections.iter().filter(|(_, c)| c.logs.contains(&growth.log)).map(|(id, _)| *id).collect();

@@ -40,5 +40,5 @@ pub use connection::Connection;
 pub use decision::{Answer, CloseCode, Decision, Growth, Input, Question, StoreFailed, Token};
 pub use invite::invite;
 pub use relay::{Features, Policy, Registration, Relay};
-pub use serve::{Served, growths, leaves_welcomes, serve};
+pub use serve::{Served, fill_inboxes, growths, leaves_welcomes, serve};
 pub use turns::Turns;

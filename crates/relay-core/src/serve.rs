@@ -81,16 +81,25 @@ fn commit(
     let outcome = commit_one(store, now, operation)?;
     grown.extend(growths(now, operation, &outcome));
     if leaves_welcomes(operation, &outcome) {
-        loop {
-            let filled = commit_one(store, now, &Operation::FillInboxes { most: FILL_MOST })?;
-            let more = growths(now, operation, &filled);
-            if more.is_empty() {
-                break;
-            }
-            grown.extend(more);
-        }
+        fill_inboxes(store, now, grown)?;
     }
     Ok(outcome)
+}
+
+/// Moves the Welcomes that wait in the outbox to their inboxes (C8). Idempotent: also for those that a failure has left.
+///
+/// # Errors
+/// The store's; what was moved before is in `grown`.
+pub fn fill_inboxes(store: &dyn Store, now: Time, grown: &mut Vec<Growth>) -> Result<(), StoreFailed> {
+    let operation = Operation::FillInboxes { most: FILL_MOST };
+    loop {
+        let filled = commit_one(store, now, &operation)?;
+        let more: Vec<_> = growths(now, &operation, &filled).into_iter().collect();
+        if more.is_empty() {
+            return Ok(());
+        }
+        grown.extend(more);
+    }
 }
 
 fn commit_one(store: &dyn Store, now: Time, operation: &Operation) -> Result<Outcome, StoreFailed> {

@@ -218,6 +218,10 @@ impl Work {
             mailbox.put_stored(tokens.into_iter().zip(outcomes.by_ref()));
             to_wake.push(mailbox);
         }
+        self.tell(grown, to_wake);
+    }
+
+    fn tell(&self, grown: Vec<Growth>, mut to_wake: Vec<Arc<Mailbox>>) {
         // All notices first, then one wake-up for each connection: its Accepted and its Deliver share a flush.
         self.hub.put_grown(grown, &mut to_wake);
         to_wake.sort_by_key(|mailbox| Arc::as_ptr(mailbox) as usize);
@@ -249,6 +253,10 @@ impl Work {
     }
 
     fn sweep(&self) {
+        // Of Welcomes, what a store that failed once has left.
+        let mut grown = Vec::new();
+        self.fill_inboxes(&mut grown);
+        self.tell(grown, Vec::new());
         if let Some(Outcome::Swept { entries }) = self.one(&Operation::Sweep { most: SWEEP_MOST }) {
             tracing::debug!(entries, "swept");
         }
