@@ -505,7 +505,12 @@ impl Engine {
     /// Begins a conversation of two, if there is none: content waits in the outbox meanwhile (L4).
     pub(crate) fn begin_one_to_one(&mut self, turn: &mut Turn<'_>, peer: AccountId) {
         let id = one_to_one(self.log.id(), peer);
-        if self.conversations.contains_key(&id) {
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            if conversation.founding && conversation.wants.is_empty() {
+                // It could not be begun the last time.
+                conversation.wants(Want::Add(peer));
+                self.save_intent(turn, id);
+            }
             return;
         }
         let mut conversation = Conversation::new(id, ConversationKind::OneToOne, Some(peer), turn.now);

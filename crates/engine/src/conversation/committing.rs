@@ -32,7 +32,8 @@ impl Engine {
     /// Makes the next commit, if one is wanted and nothing waits.
     pub(super) fn commit_if_wanted(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        if conversation.wants.is_empty() || conversation.pending.is_some() {
+        let founds_alone = conversation.founding && conversation.kind == ConversationKind::Group;
+        if (conversation.wants.is_empty() && !founds_alone) || conversation.pending.is_some() {
             return;
         }
         if !(conversation.founding || conversation.is_caught_up()) {
@@ -518,8 +519,16 @@ impl Engine {
     /// Asks the others to be removed; until somebody does, this device stays (C5).
     pub(super) fn leave_group(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Result<Reply, Refusal> {
         if let Some(conversation) = self.conversations.get_mut(&id).filter(|conversation| !conversation.wants_out) {
-            conversation.wants_out = true;
             conversation.wants.clear();
+            if conversation.founding {
+                // Nobody knows of it yet.
+                (conversation.removed, conversation.founding) = (true, false);
+                self.save_conversation(turn, id);
+                self.save_intent(turn, id);
+                self.fail_in_conversation(turn, id, UnsentReason::NoMember);
+                return Ok(Reply::Done);
+            }
+            conversation.wants_out = true;
             self.save_conversation(turn, id);
             self.save_intent(turn, id);
             self.ask_to_leave(turn, id);
