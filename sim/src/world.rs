@@ -600,6 +600,8 @@ impl World {
                 if self.restored => {}
             // A Welcome to a key package that only the newer store knew; the relay's list of logs leads back in (C10).
             Event::Quarantined { reason: QuarantineReason::BadWelcome, .. } if self.restored => {}
+            // The commit with which somebody begins a conversation anew that both seemed to have lost.
+            Event::Quarantined { reason: QuarantineReason::InvalidCommit, .. } if self.restored => {}
             Event::Quarantined { reason, .. } => {
                 return Err(format!("L7: {device} quarantined an envelope: {reason:?}"));
             }

@@ -44,6 +44,9 @@ pub(crate) struct Conversation {
     removed: bool,
     /// Whether entries are gone that it needs.
     behind: bool,
+    /// Whether this device has begun it anew, and nobody has said anything in it yet: it gives way to a Welcome of whoever
+    /// has not lost it.
+    provisional: bool,
     /// Whether messages since the newest commit are gone that it has not read.
     missed: bool,
     /// Whether its own keys are to be replaced before anything is sealed: the store may have been put back (N3).
@@ -158,6 +161,7 @@ const MUST_UPDATE: u8 = 8;
 const SEEKS: u8 = 16;
 const WANTS_OUT: u8 = 32;
 const MISSED: u8 = 64;
+const PROVISIONAL: u8 = 128;
 
 impl Conversation {
     fn new(id: ConversationId, kind: ConversationKind, peer: Option<AccountId>, now: Time) -> Conversation {
@@ -168,6 +172,7 @@ impl Conversation {
             founding: false,
             removed: false,
             behind: false,
+            provisional: false,
             missed: false,
             must_update: false,
             cursor: Position::START,
@@ -212,6 +217,7 @@ impl Conversation {
             founding: has(FOUNDING),
             removed: has(REMOVED),
             behind: has(BEHIND),
+            provisional: has(PROVISIONAL),
             missed: has(MISSED),
             must_update: has(MUST_UPDATE),
             cursor: record.cursor,
@@ -258,6 +264,7 @@ impl Conversation {
                 | flag(self.behind, BEHIND)
                 | flag(self.must_update, MUST_UPDATE)
                 | flag(self.missed, MISSED)
+                | flag(self.provisional, PROVISIONAL)
                 | flag(self.seeks, SEEKS)
                 | flag(self.wants_out, WANTS_OUT),
             cursor: self.cursor,

@@ -493,6 +493,7 @@ impl Engine {
         self.found_group(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         (conversation.behind, conversation.seeks, conversation.joined_by) = (false, true, None);
+        conversation.provisional = true;
         self.make_commit(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         if conversation.pending.is_none() {

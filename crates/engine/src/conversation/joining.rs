@@ -107,7 +107,8 @@ impl Engine {
         let body = WelcomeBody::decode(bytes).map_err(|_| QuarantineReason::Malformed)?;
         let id = body.conversation;
         let stands = |conversation: &Conversation| {
-            conversation.is_active() && conversation.pending.as_ref().is_none_or(|pending| !pending.creates)
+            let is_begun = conversation.pending.as_ref().is_none_or(|pending| !pending.creates);
+            conversation.is_active() && is_begun && !conversation.provisional
         };
         let known = self.conversations.get(&id);
         if known.is_some_and(|conversation| conversation.joined_by == Some(body.commit)) {

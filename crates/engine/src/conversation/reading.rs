@@ -176,7 +176,6 @@ impl Engine {
         // missed; an earlier one was the newest for nobody (L1, L2).
         let after = entry.after.unwrap_or(conversation.newest_commit);
         if after > conversation.newest_commit {
-            eprintln!("DBG after {after:?} newest {:?} position {position:?} kind {:?} seeks {}", conversation.newest_commit, entry.kind, conversation.seeks);
             self.fall_behind(turn, id);
             return Ok(());
         }
@@ -279,7 +278,6 @@ impl Engine {
         let applied = match judged {
             Ok(judged) => group.apply(&mut desk!(self, turn), judged).map_err(|_| QuarantineReason::InvalidCommit)?,
             Err(InvalidCommit::Unprocessable) => {
-                eprintln!("DBG unprocessable");
                 // C4: valid for the others, as far as can be seen.
                 self.fall_behind(turn, id);
                 return Ok(());
@@ -289,8 +287,9 @@ impl Engine {
                 self.fall_behind(turn, id);
                 return Ok(());
             }
-            Err(e) => { eprintln!("DBG {e:?} newest {:?} place {:?} epoch {} missed {}", conversation.newest_commit, conversation.cursor, group.epoch(), conversation.missed); return Err(QuarantineReason::InvalidCommit) }
+            Err(_) => return Err(QuarantineReason::InvalidCommit),
         };
+        conversation.provisional = false;
         self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
         self.take_evidence(turn, &applied.evidence);
         self.tell_applied(turn, id, &applied);
@@ -350,8 +349,6 @@ impl Engine {
                 return Ok(());
             }
             Err(OpenedError::Malformed) => return Err(QuarantineReason::Malformed),
-            Err(OpenedError::OtherEpoch) => { eprintln!("DBG other epoch at {position:?} newest {:?} epoch {}", conversation.newest_commit, group.epoch()); return Err(QuarantineReason::OtherEpoch) }
-            #[allow(unreachable_patterns)]
             Err(OpenedError::OtherEpoch) => return Err(QuarantineReason::OtherEpoch),
             Err(OpenedError::Rejected) => return Err(QuarantineReason::Rejected),
         };
@@ -359,6 +356,7 @@ impl Engine {
             conversation.update_due = Some(turn.now.plus(DIRECTION_MS));
         }
         let Opened { author, place, plaintext } = opened;
+        conversation.provisional = false;
         if place.position >= position {
             return Err(QuarantineReason::OutOfOrder);
         }
