@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Command, ConversationView, Event, GroupChange, Incoming, Input, Mode, QuarantineReason, Refusal, Role, Suite, To,
+    Command, ConversationKind, ConversationView, Event, GroupChange, Incoming, Input, Mode, QuarantineReason, Refusal, Role, Suite, To,
     UnsentReason,
 };
 use sealwire_relay_core::Input as RelayInput;
@@ -764,6 +764,13 @@ impl World {
                     continue;
                 }
                 if !view.active {
+                    let stands = |device: &Device| {
+                        device.conversations().iter().any(|view| view.conversation == id && view.active)
+                    };
+                    if view.kind == ConversationKind::Group && !self.devices.iter().any(stands) {
+                        // All of its devices have lost it: that way out, a new generation, is there for two only.
+                        continue;
+                    }
                     let all = self.devices.iter().enumerate().map(|(index, device)| {
                         let of = device.conversations().into_iter().find(|view| view.conversation == id);
                         let stands = of.map(|view| (view.kind, view.active, view.out, view.read_upto, view.members.len()));

@@ -498,6 +498,10 @@ impl Engine {
                 (conversation.own_readd, conversation.readd_again) = (None, None);
             }
             self.drop_pending(turn, id);
+            if self.conversations.get(&id).is_some_and(|conversation| conversation.seeks) {
+                // Where it joined, a newer store may have found, and read on from there: that is not to be found again.
+                self.fall_behind(turn, id);
+            }
             self.save_conversation(turn, id);
         }
         for key in std::mem::take(&mut self.key_packages).into_keys() {

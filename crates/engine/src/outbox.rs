@@ -604,7 +604,7 @@ impl Engine {
 
     pub(crate) fn append_failed(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, failed: &Failed) {
         self.link.in_flight.remove(&envelope);
-        if self.commit_failed(turn, envelope, failed) {
+        if self.commit_failed(turn, envelope, failed) || self.readd_failed(turn, envelope, failed) {
             return;
         }
         let Some(&number) = self.by_envelope.get(&envelope) else { return };

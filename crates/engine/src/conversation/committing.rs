@@ -333,14 +333,23 @@ impl Engine {
             // Somebody else's, without this device: nothing of it can be read.
             let _lost = self.lose_creation(turn, id);
         } else {
-            // It was removed while it was away, so long ago that nothing of it is left.
-            conversation.removed = true;
-            conversation.wants.clear();
-            self.save_conversation(turn, id);
-            self.save_intent(turn, id);
-            self.fail_in_conversation(turn, id, UnsentReason::NoMember);
-            turn.event(Event::NotDone { conversation: id, account: None });
+            self.is_out(turn, id);
         }
+    }
+
+    /// This device was removed while it was away, or before its store was put back, and can't read by whom.
+    pub(super) fn is_out(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        (conversation.removed, conversation.behind) = (true, false);
+        conversation.wants.clear();
+        conversation.own_readd = None;
+        if let Some(group) = conversation.group.take() {
+            group.delete(&mut self.mls);
+        }
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+        self.fail_in_conversation(turn, id, UnsentReason::NoMember);
+        turn.event(Event::NotDone { conversation: id, account: None });
     }
 
     fn pause_commits(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {

@@ -6,8 +6,8 @@ use sealwire_keys::{Mode, one_to_one};
 use sealwire_session::mls::{KeyPackageRef, make_readd, read_readd};
 use sealwire_wire::conversation::{ConversationKind, ReaddBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::ToRelay;
-use sealwire_wire::{AccountId, ConversationId, DeviceId, EnvelopeId, LogId, Time};
+use sealwire_wire::frame::{Failed, ToRelay};
+use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, LogId, Time};
 
 use super::{Attachment, Conversation, Want, desk};
 use crate::connection::Asked;
@@ -100,6 +100,21 @@ impl Engine {
         conversation.own_readd = Some(entry.clone());
         self.save_intent(turn, id);
         turn.send(ToRelay::Append { log: LogId::Conversation(id), entry, roster: None });
+    }
+
+    /// The relay refused a request of this device to be added again. Whether it was one.
+    pub(crate) fn readd_failed(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, failed: &Failed) -> bool {
+        let is = |conversation: &Conversation| {
+            let entry = conversation.own_readd.as_ref().and_then(|entry| Entry::decode(entry).ok());
+            conversation.behind && entry.is_some_and(|entry| entry.envelope == envelope)
+        };
+        let Some(id) = self.conversations.iter().find(|(_, conversation)| is(conversation)).map(|(id, _)| *id) else {
+            return false;
+        };
+        if failed.code == Code::NotAllowed {
+            self.is_out(turn, id);
+        }
+        true
     }
 
     /// Somebody's device asks to be added again.
