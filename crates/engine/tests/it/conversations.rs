@@ -128,6 +128,10 @@ fn a_group_lives() {
         let id = group(&mut world, "Lunch");
         agree(&mut world, &[0, 1, 2, 3], id);
         assert_eq!(view(&mut world, 1, id).name, "Lunch");
+        // Bob and Carol have never looked each other up, and know what they are called.
+        let carol = (world.account(2), world.people[2].handle.clone());
+        let Ok(Reply::Contacts(contacts)) = world.command(1, Command::Contacts) else { panic!() };
+        assert!(contacts.iter().any(|contact| contact.account == carol.0 && contact.handle.as_ref() == Some(&carol.1)));
         say(&mut world, 1, id, "to all");
         world.pass(1_000);
         for reader in [0, 2, 3] {
@@ -142,6 +146,10 @@ fn a_group_lives() {
         assert_eq!(world.shown(3), ["to all"]);
         agree(&mut world, &[0, 1, 2], id);
         assert_eq!(view(&mut world, 1, id).name, "Dinner");
+        for told in [0, 1, 2] {
+            let named = |event: &Event| matches!(event, Event::Renamed { name, .. } if name == "Dinner");
+            assert!(world.people[told].saw(named), "{told}");
+        }
         world.command(0, Command::Find(handle)).unwrap();
         change(&mut world, 0, id, GroupChange::Add(vec![dave])).unwrap();
         world.pass(60_000);
