@@ -80,6 +80,25 @@ fn two_people_talk() {
     }
 }
 
+/// Somebody who is blocked begins a conversation, is not heard, and is once the block was taken back.
+#[test]
+fn a_block_that_is_taken_back_leaves_a_conversation() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    let handle = world.people[0].handle.clone();
+    world.command(1, Command::Find(handle)).unwrap();
+    let alice = world.account(0);
+    world.command(1, Command::Block(alice)).unwrap();
+    world.write(0, 1, "can you hear me?");
+    world.pass(5_000);
+    assert!(!world.people[1].saw(|event| matches!(event, Event::Joined { .. })));
+    world.command(1, Command::Unblock(alice)).unwrap();
+    world.write(0, 1, "and now?");
+    world.pass(5_000);
+    assert_eq!(world.shown(1), ["and now?"]);
+    let dropped = quarantined(&world);
+    assert!(!dropped.is_empty() && dropped.iter().all(|reason| *reason == QuarantineReason::Blocked), "{dropped:?}");
+}
+
 /// C8: both begin at once, and one conversation comes of it, with nothing lost.
 #[test]
 fn two_who_begin_at_once_have_one_conversation() {
