@@ -36,8 +36,9 @@
 //!
 //! [`Account::direct`] makes an account for peers that know nothing else: static keys, no forward secrecy, no groups.
 //!
-//! Not here yet: several devices for one person; a way back for a device that cannot follow a conversation any more
-//! ([`Event::Behind`]), other than that somebody removes and adds it again; attachments.
+//! A device that has missed a change of a conversation ([`Event::Behind`]) asks to be added again by itself; any other
+//! member's device that is connected answers. Not here yet: several devices for one person, fetching again what was said
+//! meanwhile, attachments.
 //!
 //! Private keys are made here and stay here. What leaves is sealed for the device that it is for; the relay routes it
 //! and cannot read it. See `docs/guarantees.md` for what that means and which test shows it.
