@@ -55,21 +55,35 @@ pub(crate) enum Command {
     Send(Send),
     /// Print messages as they come.
     Listen(Listen),
-    /// Talk with somebody, line by line. Ctrl-D ends.
+    /// Talk with somebody, or in a group, line by line. Ctrl-D ends.
     Chat {
-        /// With whom: name@host, or the name alone at your own relay.
-        handle: String,
+        /// With whom: name@host, or the name alone at your own relay, or an account id.
+        #[arg(value_name = "WHO")]
+        who: String,
+        /// WHO is a group: its name, or the beginning of its id.
+        #[arg(short, long)]
+        group: bool,
         /// How many earlier messages to show.
         #[arg(long, value_name = "N", default_value_t = 10)]
         last: u32,
     },
-    /// Show earlier messages with somebody.
+    /// Show earlier messages with somebody, or of a group.
     History {
         /// With whom.
-        handle: String,
+        #[arg(value_name = "WHO")]
+        who: String,
+        /// WHO is a group: its name, or the beginning of its id.
+        #[arg(short, long)]
+        group: bool,
         /// How many.
         #[arg(long, value_name = "N", default_value_t = 50)]
         last: u32,
+    },
+    /// Make groups, look at them, and change them.
+    Group {
+        /// What to do.
+        #[command(subcommand)]
+        what: Group,
     },
     /// List, add and accept contacts.
     Contacts {
@@ -114,12 +128,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 10)]
         timeout: u64,
     },
-    /// Watch it happen: a relay, three people, and what the relay could see. Needs no account.
+    /// Watch it happen: a relay, conversations, a group, and what the relay could see. Needs no account.
     Demo {
         /// Leave the relay's files here.
         #[arg(long, value_name = "DIR", conflicts_with = "explain")]
         keep: Option<PathBuf>,
-        /// Walk through one message step by step instead.
+        /// Walk through one message of direct mode step by step instead.
         #[arg(long)]
         explain: bool,
     },
@@ -156,7 +170,8 @@ pub(crate) struct Init {
     /// Lock the account with a passphrase instead of a key file.
     #[arg(long)]
     pub(crate) passphrase: bool,
-    /// Use direct mode. It is the only one so far, so this changes nothing.
+    /// Make the account for direct mode: no forward secrecy, no groups; only for peers that know nothing else. It is for
+    /// good, and such an account and one for conversations do not reach each other.
     #[arg(long)]
     pub(crate) direct: bool,
     /// How long to wait for the relay.
@@ -170,7 +185,11 @@ pub(crate) struct Init {
 #[derive(Args, Debug)]
 pub(crate) struct Send {
     /// To whom: name@host, or the name alone at your own relay, or an account id.
+    #[arg(value_name = "WHO")]
     pub(crate) to: String,
+    /// WHO is a group: its name, or the beginning of its id.
+    #[arg(short, long)]
+    pub(crate) group: bool,
     /// The text; `-` reads standard input to its end, up to one message (16 KiB).
     #[arg(required = true, num_args = 1..)]
     pub(crate) text: Vec<String>,
@@ -206,6 +225,91 @@ pub(crate) struct Listen {
     /// End after this many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) once: Option<u64>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Group {
+    /// Begin a group. You own it.
+    Create {
+        /// Its name.
+        name: String,
+        /// Who is in it beside you: handles or account ids.
+        #[arg(value_name = "MEMBER")]
+        members: Vec<String>,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// List the groups that you are in.
+    List,
+    /// Show a group and who is in it.
+    Show {
+        /// Which one: its name, or the beginning of its id.
+        group: String,
+    },
+    /// Add members. They read what is said from then on.
+    Add {
+        /// To which group: its name, or the beginning of its id.
+        group: String,
+        /// Whom: handles or account ids.
+        #[arg(required = true, value_name = "MEMBER")]
+        members: Vec<String>,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Remove somebody, who reads nothing that is said afterwards.
+    Remove {
+        /// From which group: its name, or the beginning of its id.
+        group: String,
+        /// Whom: a handle or an account id.
+        member: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Leave a group. Whichever member is connected next takes you out.
+    Leave {
+        /// Which one: its name, or the beginning of its id.
+        group: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Name a group.
+    Rename {
+        /// Which one: its name, or the beginning of its id.
+        group: String,
+        /// Its new name.
+        name: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Say what somebody may do in a group.
+    Role {
+        /// In which one: its name, or the beginning of its id.
+        group: String,
+        /// Who: a handle or an account id.
+        member: String,
+        /// What.
+        role: MemberRole,
+        #[command(flatten)]
+        patience: Patience,
+    },
+}
+
+/// How long a change may take.
+#[derive(Args, Debug)]
+pub(crate) struct Patience {
+    /// How long to wait until it is so.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum MemberRole {
+    /// Adds, removes, names; and says who is what.
+    Owner,
+    /// Adds, removes and names.
+    Admin,
+    /// Writes and reads.
+    Member,
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,19 +1,22 @@
-//! `sealwire chat`: line by line with one person.
+//! `sealwire chat`: line by line with one person, or in a group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::path::Path;
 use std::time::Duration;
 
-use sealwire_client::{AccountId, Client, ContactView, Event, Handle, Incoming, MessageState, Part, To};
+use sealwire_client::{
+    AccountId, Client, ContactView, ConversationId, ConversationView, Event, Handle, Incoming, MessageState, Mode,
+    Part, Talk, To,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::home::{self, Who};
 use crate::init::NO_FORWARD_SECRECY;
-use crate::notice::{Names, notice, state_name};
+use crate::notice::{Names, called, notice, state_name};
 use crate::output::{Exit, Failure, Screen, at, said};
-use crate::talk::{earlier, sender};
+use crate::talk::{earlier, sender, within};
 use crate::terminal;
 
 /// Lines that may wait to be sent: more is a paste, and waits in the terminal.
@@ -29,7 +32,7 @@ struct Chat {
     names: Names,
     name: String,
     /// `None` until the relay was asked who that is.
-    with: Option<AccountId>,
+    with: Option<Talk>,
     handle: Option<Handle>,
     /// Own messages that have not been read yet, by number: how they begin, and whether they were called saved.
     written: BTreeMap<u64, Written>,
@@ -45,7 +48,7 @@ struct Written {
     waits: bool,
 }
 
-pub(crate) async fn chat(home: &Path, screen: Screen, who: &str, last: u32) -> Result<(), Failure> {
+pub(crate) async fn chat(home: &Path, screen: Screen, who: &str, group: bool, last: u32) -> Result<(), Failure> {
     if screen.json {
         return Err(Failure::new(
             Exit::Usage,
@@ -53,9 +56,18 @@ pub(crate) async fn chat(home: &Path, screen: Screen, who: &str, last: u32) -> R
         ));
     }
     let (client, mut events) = home::open(home).await?;
-    let who = Who::parse(who, &client.profile().await?)?;
-    let mut chat = Chat::begin(client, screen, &who).await?;
+    let mut chat = match group {
+        true => {
+            let view = home::group(&client, who).await?;
+            Chat::begin_in_group(client, screen, &view).await?
+        }
+        false => {
+            let who = Who::parse(who, &client.profile().await?)?;
+            Chat::begin(client, screen, &who).await?
+        }
+    };
     chat.history(last).await?;
+    chat.names.learn_groups().await;
     let mut lines = lines();
     let mut ends: Option<Instant> = None;
     loop {
@@ -102,12 +114,8 @@ fn lines() -> mpsc::Receiver<String> {
 }
 
 impl Chat {
-    async fn begin(client: Client, screen: Screen, who: &Who) -> Result<Chat, Failure> {
-        let (name, handle) = match who {
-            Who::Handle(handle) => (handle.to_string(), Some(handle.clone())),
-            Who::Account(account) => (account.to_string(), None),
-        };
-        let mut chat = Chat {
+    fn new(client: Client, screen: Screen, name: String, handle: Option<Handle>) -> Chat {
+        Chat {
             names: Names::of(client.clone()),
             client,
             screen,
@@ -118,9 +126,49 @@ impl Chat {
             newest: 0,
             shown: BTreeSet::new(),
             was_connected: false,
+        }
+    }
+
+    async fn begin_in_group(client: Client, screen: Screen, view: &ConversationView) -> Result<Chat, Failure> {
+        let own = client.profile().await?.account;
+        let mut chat = Chat::new(client, screen, called(view), None);
+        chat.with = Some(Talk::Group(view.conversation));
+        let mut others = Vec::new();
+        for (account, _) in view.members.iter().filter(|(account, _)| *account != own) {
+            others.push(chat.names.name(*account).await);
+        }
+        let others = if others.is_empty() { "nobody else yet".to_owned() } else { others.join(", ") };
+        let name = &chat.name;
+        screen.say(&format!("chat in {name} with {others}: each line is a message, Ctrl-D ends."));
+        Ok(chat)
+    }
+
+    /// Whom it is with, where it is with one person.
+    fn person(&self) -> Option<AccountId> {
+        match self.with {
+            Some(Talk::Person(account)) => Some(account),
+            _ => None,
+        }
+    }
+
+    fn group(&self) -> Option<ConversationId> {
+        match self.with {
+            Some(Talk::Group(group)) => Some(group),
+            _ => None,
+        }
+    }
+
+    async fn begin(client: Client, screen: Screen, who: &Who) -> Result<Chat, Failure> {
+        let (name, handle) = match who {
+            Who::Handle(handle) => (handle.to_string(), Some(handle.clone())),
+            Who::Account(account) => (account.to_string(), None),
         };
-        screen
-            .say(&format!("chat with {}: each line is a message, Ctrl-D ends. Note: {NO_FORWARD_SECRECY}", chat.name));
+        let mut chat = Chat::new(client, screen, name, handle);
+        let note = match chat.client.mode() {
+            Mode::Mls => String::new(),
+            Mode::Direct => format!(" Note: {NO_FORWARD_SECRECY}"),
+        };
+        screen.say(&format!("chat with {}: each line is a message, Ctrl-D ends.{note}", chat.name));
         match home::known(&chat.client, who).await? {
             Some(contact) => chat.meet(&contact).await?,
             None if chat.handle.is_none() => {
@@ -133,7 +181,7 @@ impl Chat {
 
     /// It is known who that is. Whoever opens a chat accepts.
     async fn meet(&mut self, contact: &ContactView) -> Result<(), Failure> {
-        self.with = Some(contact.account);
+        self.with = Some(Talk::Person(contact.account));
         if let Some(handle) = &contact.handle {
             self.name = handle.to_string();
         }
@@ -163,10 +211,14 @@ impl Chat {
         let mut read = Vec::new();
         for message in self.client.history(with, u64::MAX, last).await? {
             let state = if message.incoming { None } else { self.client.state(message.number).await? };
-            earlier(self.screen, &message, &self.name, state)?;
+            let author = match message.from {
+                Some(from) => self.names.name(from).await,
+                None => self.name.clone(),
+            };
+            earlier(self.screen, &message, &author, state)?;
             if message.incoming {
                 self.shown.insert(message.number);
-                read.extend(message.id.map(|id| (with, id)));
+                read.extend(self.person().zip(message.id));
             } else if state.is_some_and(|state| state < MessageState::Read) {
                 self.remember(message.number, &message.content.part, state == Some(MessageState::Queued));
             }
@@ -199,13 +251,13 @@ impl Chat {
                 }
                 Ok(())
             }
-            Event::Presence { account, online } if Some(account) == self.with => {
+            Event::Presence { account, online } if Some(account) == self.person() => {
                 self.screen.say(&format!("· {} is {}", self.name, if online { "online" } else { "offline" }));
                 Ok(())
             }
             Event::Presence { .. } | Event::Registered { .. } => Ok(()),
             Event::ContactAdded { account, handle } if handle.is_some() && handle == self.handle => {
-                self.with = Some(account);
+                self.with = Some(Talk::Person(account));
                 Ok(())
             }
             other => self.notice(&other).await,
@@ -222,13 +274,21 @@ impl Chat {
     }
 
     async fn message(&mut self, message: &Incoming) -> Result<(), Failure> {
-        let mine = Some(message.from) == self.with;
+        let talk = message.group.map_or(Talk::Person(message.from), Talk::Group);
+        let mine = Some(talk) == self.with;
         if !self.shown.contains(&message.number) {
-            let other = if mine { "" } else { "(another chat) " };
-            let head = format!("{other}{} {}:", at(message.at), sender(message));
+            let who = sender(message, &mut self.names).await;
+            let head = match mine {
+                true => format!("{} {who}:", at(message.at)),
+                false => {
+                    let within = within(message, &mut self.names).await;
+                    format!("(another chat) {} {who}{within}:", at(message.at))
+                }
+            };
             self.screen.headed(&head, &terminal::indented(&said(&message.content.part), 4))?;
         }
-        if mine {
+        // Only one person gives and gets receipts.
+        if mine && message.group.is_none() {
             self.client.mark_read(vec![(message.from, message.id)]).await?;
         }
         Ok(())
@@ -237,16 +297,16 @@ impl Chat {
     async fn request(&mut self, message: &Incoming) -> Result<(), Failure> {
         // Who has the handle is looked up and pinned; what a message calls its sender is not enough to accept it.
         if let (None, Some(handle)) = (self.with, &self.handle)
-            && message.handle.as_ref() == Some(handle)
+            && self.names.sender(message).await.as_ref() == Some(&handle.to_string())
             && let Ok(contact) = self.client.find(&handle.to_string()).await
         {
             self.meet(&contact).await?;
-        } else if self.with == Some(message.from) {
+        } else if self.person() == Some(message.from) {
             self.client.accept(message.from).await?;
         }
         self.message(message).await?;
-        if Some(message.from) != self.with {
-            let who = sender(message);
+        if Some(message.from) != self.person() {
+            let who = sender(message, &mut self.names).await;
             self.screen
                 .say(&format!("· {who} is not a contact: `sealwire contacts accept {who}`, or `sealwire block {who}`"));
         }
@@ -285,10 +345,11 @@ impl Chat {
         if line.is_empty() {
             return Ok(());
         }
-        let to = match (self.with, &self.handle) {
-            (Some(account), None) => To::Account(account),
-            (_, Some(handle)) => To::Handle(handle.clone()),
-            (None, None) => return Ok(()),
+        let to = match (self.person(), self.group(), &self.handle) {
+            (_, Some(group), _) => To::Group(group),
+            (_, _, Some(handle)) => To::Handle(handle.clone()),
+            (Some(account), ..) => To::Account(account),
+            (None, None, None) => return Ok(()),
         };
         let part = Part::Text(line);
         match self.client.send(to, part.clone()).await {

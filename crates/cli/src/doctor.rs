@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sealwire_client::{ClientStore, QuarantineReason};
+use sealwire_client::{ClientStore, ConversationKind, Mode, QuarantineReason};
 use serde_json::json;
 
 use crate::home::{KEY, Session, settle};
-use crate::notice::quarantine;
+use crate::init::mode_words;
+use crate::notice::{called, quarantine, short};
 use crate::output::{Exit, Failure, Screen};
-use crate::people::name;
+use crate::people::{has_written, name};
 
 /// Before this program was written: 2026-01-01. A clock that shows less is wrong.
 const WRITTEN: Duration = Duration::from_secs(1_767_225_600);
@@ -127,8 +128,11 @@ async fn account(report: &mut Report, mut session: Session, patience: Duration) 
         queued => report.warn("outbox", &format!("{queued} wait for the relay"), "they go out when it is reachable")?,
     }
     contacts(report, &session).await?;
+    if session.client.mode() == Mode::Mls {
+        conversations(report, &session).await?;
+    }
     rejected(report, &session).await?;
-    report.ok("mode", "direct: end-to-end encrypted, no forward secrecy yet")?;
+    report.ok("mode", mode_words(session.client.mode()))?;
     session.close().await;
     Ok(())
 }
@@ -144,12 +148,41 @@ async fn contacts(report: &mut Report, session: &Session) -> Result<(), Failure>
                 &format!("`sealwire verify {name}`"),
             )?;
         }
-        if !contact.accepted && !contact.blocked {
+        if !contact.accepted && !contact.blocked && has_written(&session.client, contact).await? {
             let try_this = format!("`sealwire contacts accept {name}`, or `sealwire block {name}`");
             report.warn("contact", &format!("{name} wants to write to you"), &try_this)?;
         }
     }
     report.ok("contacts", &format!("{}, {} verified", contacts.len(), contacts.iter().filter(|c| c.verified).count()))
+}
+
+async fn conversations(report: &mut Report, session: &Session) -> Result<(), Failure> {
+    let mut views = session.client.conversations().await?;
+    // What this device was taken out of has no members here.
+    views.retain(|view| !view.members.is_empty() || view.waiting > 0);
+    for view in &views {
+        let name = match view.kind {
+            ConversationKind::Group => called(view),
+            ConversationKind::OneToOne => format!("the conversation of two {}", short(view.conversation)),
+        };
+        if view.waiting > 0 {
+            let words = format!("{} changes of {name} wait", view.waiting);
+            report.warn(
+                "conversation",
+                &words,
+                "they are made when the relay is reached, and those whom they add have been there",
+            )?;
+        } else if !view.active {
+            let words = format!("{name} cannot be followed: a change of it was missed");
+            report.warn(
+                "conversation",
+                &words,
+                "stay connected: the next member's device that is there adds this one again",
+            )?;
+        }
+    }
+    let groups = views.iter().filter(|view| view.kind == ConversationKind::Group).count();
+    report.ok("conversation", &format!("{} of two, {groups} groups", views.len() - groups))
 }
 
 async fn rejected(report: &mut Report, session: &Session) -> Result<(), Failure> {
@@ -198,7 +231,7 @@ impl Report {
         };
         let wanted = (!try_this.is_empty()).then_some(try_this);
         self.screen.object("check", json!({ "check": check, "found": found, "text": words, "try": wanted }))?;
-        let try_this = wanted.map(|wanted| format!("\n                  try: {wanted}")).unwrap_or_default();
-        self.screen.headed(&format!("{found:<5}{check:<12}"), &format!("{words}{try_this}"))
+        let try_this = wanted.map(|wanted| format!("\n                   try: {wanted}")).unwrap_or_default();
+        self.screen.headed(&format!("{found:<5}{check:<13}"), &format!("{words}{try_this}"))
     }
 }

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sealwire_client::{AccountId, Client, ClientStore, ContactView, Error, Event, Events, Handle, Profile, Unlock};
+use sealwire_client::{
+    AccountId, Client, ClientStore, ContactView, ConversationKind, ConversationView, Error, Event, Events, Handle,
+    MessageState, Profile, Unlock, UnsentReason,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::notice::{Names, notice};
+use crate::notice::{Names, called, notice, short};
 use crate::output::{Exit, Failure, Screen};
 use crate::{ask, trouble};
 
@@ -57,6 +60,8 @@ pub(crate) struct Session {
     pub(crate) profile: Profile,
     screen: Screen,
     problem: watch::Receiver<Option<Problem>>,
+    /// The last message that will not be sent, and why.
+    unsent: watch::Receiver<Option<(u64, UnsentReason)>>,
     /// Whom the command writes to: what needs a decision about others does not stop it.
     pub(crate) writes_to: Option<Handle>,
     watcher: JoinHandle<()>,
@@ -67,8 +72,9 @@ impl Session {
         let (client, events) = open(home).await?;
         let profile = client.profile().await?;
         let (problem_in, problem) = watch::channel(None);
-        let watcher = tokio::spawn(watch_events(client.clone(), events, screen, problem_in));
-        Ok(Session { client, profile, screen, problem, writes_to: None, watcher })
+        let (unsent_in, unsent) = watch::channel(None);
+        let watcher = tokio::spawn(watch_events(client.clone(), events, screen, problem_in, unsent_in));
+        Ok(Session { client, profile, screen, problem, unsent, writes_to: None, watcher })
     }
 
     /// Waits for something that needs the relay, but not for longer than that, and not if it needs a person.
@@ -96,6 +102,15 @@ impl Session {
     pub(crate) async fn connected(&mut self, patience: Duration) -> Result<(), Failure> {
         let client = self.client.clone();
         self.wait(patience, async move { client.connected().await }).await
+    }
+
+    /// Why a message will not be sent, where that was told in this session.
+    pub(crate) async fn why_unsent(&self, number: u64) -> Option<UnsentReason> {
+        let mut unsent = self.unsent.clone();
+        let is_it = |unsent: &Option<(u64, UnsentReason)>| unsent.is_some_and(|(of, _)| of == number);
+        // It is told right behind the state; but not where messages wait to be read first.
+        let told = tokio::time::timeout(LOOK * 10, unsent.wait_for(is_it)).await;
+        told.ok()?.ok()?.map(|(_, reason)| reason)
     }
 
     fn too_late(&self) -> Failure {
@@ -151,11 +166,21 @@ impl Session {
 
 /// Tells what a person has to know. Ends at the first message: the next one would count it as processed, and it waits
 /// for `sealwire listen`.
-async fn watch_events(client: Client, mut events: Events, screen: Screen, problem: watch::Sender<Option<Problem>>) {
+async fn watch_events(
+    client: Client,
+    mut events: Events,
+    screen: Screen,
+    problem: watch::Sender<Option<Problem>>,
+    unsent: watch::Sender<Option<(u64, UnsentReason)>>,
+) {
     let mut names = Names::of(client);
+    names.learn_groups().await;
     while let Some(event) = events.next().await {
         if matches!(event, Event::Message(_) | Event::Request(_)) {
             return std::future::pending().await;
+        }
+        if let Event::State { number, state: MessageState::Unsent, reason: Some(reason), .. } = &event {
+            unsent.send_replace(Some((*number, *reason)));
         }
         let Some(notice) = notice(&event, &mut names).await else { continue };
         if let Event::IdentityChanged { handle, blocks: true, .. } = event {
@@ -185,6 +210,48 @@ pub(crate) async fn settle(client: &Client, patience: Duration) -> bool {
         tokio::time::sleep(LOOK).await;
     }
     true
+}
+
+/// The group of that name, or whose id begins so, among those that this account is in.
+pub(crate) async fn group(client: &Client, text: &str) -> Result<ConversationView, Failure> {
+    let known = find_group(client, text).await?;
+    if let Some(view) = known {
+        return Ok(view);
+    }
+    // Somebody may have added this device since it was last there.
+    let deadline = tokio::time::Instant::now() + SETTLE;
+    while tokio::time::Instant::now() < deadline {
+        if let Some(view) = find_group(client, text).await? {
+            return Ok(view);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let since = if client.is_connected() { "" } else { ", as far as is known here without the relay" };
+    Err(Failure::new(Exit::Refused, format!("you are in no group {text}{since}; see `sealwire group list`")))
+}
+
+async fn find_group(client: &Client, text: &str) -> Result<Option<ConversationView>, Failure> {
+    const PREFIX_MIN: usize = 4;
+    let mut groups = client.conversations().await?;
+    groups.retain(|view| view.kind == ConversationKind::Group && (!view.members.is_empty() || view.waiting > 0));
+    let is_id = text.len() >= PREFIX_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let begins = |view: &ConversationView| is_id && view.conversation.to_string().starts_with(&text.to_lowercase());
+    // Whoever may name a group could name it like another's id.
+    let found = match groups.iter().filter(|view| begins(view)).count() {
+        0 => groups.extract_if(.., |view| view.name == text).collect::<Vec<_>>(),
+        _ => groups.extract_if(.., |view| begins(view)).collect(),
+    };
+    match <[ConversationView; 1]>::try_from(found) {
+        Ok([view]) => Ok(Some(view)),
+        Err(none) if none.is_empty() => Ok(None),
+        Err(several) => {
+            let list: Vec<_> =
+                several.iter().map(|view| format!("{} {}", short(view.conversation), called(view))).collect();
+            let words =
+                format!("several groups are called so; name one by the beginning of its id: {}", list.join(", "));
+            Err(Failure::new(Exit::Refused, words))
+        }
+    }
 }
 
 pub(crate) fn offline() -> String {

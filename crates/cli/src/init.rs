@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sealwire_client::{
-    Account, Client, ClientStore, Command, Error, Event, Events, Handle, Invite, Profile, RelayAddress, StoreError,
-    Unlock,
+    Account, Client, ClientStore, Command, Error, Event, Events, Handle, Invite, Mode, Profile, RelayAddress,
+    StoreError, Unlock,
 };
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use crate::output::{Exit, Failure, Screen, hex};
 use crate::{ask, trouble};
 
 /// What nobody should find out later.
-pub(crate) const NO_FORWARD_SECRECY: &str = "direct mode has no forward secrecy yet: whoever gets a device's keys later can open recorded messages that went to it";
+pub(crate) const NO_FORWARD_SECRECY: &str = "direct mode: no forward secrecy; only for peers that know nothing else. Whoever gets a device's keys later can open recorded messages that went to it";
 /// The copy of the relay's certificate, inside the home.
 const CERTIFICATE: &str = "relay.pem";
 
@@ -32,7 +32,7 @@ pub(crate) async fn init(home: &Path, screen: Screen, options: &Init) -> Result<
         Ok(_) => again(home, options, &handle, relay.clone(), invite).await?,
     };
     let registered = registered(&client, events, Duration::from_secs(options.timeout)).await;
-    let profile = client.profile().await?;
+    let (profile, mode) = (client.profile().await?, client.mode());
     client.close().await;
     if let Err(failure) = registered {
         if failure.exit == Exit::Offline {
@@ -45,14 +45,16 @@ pub(crate) async fn init(home: &Path, screen: Screen, options: &Init) -> Result<
         }
         return Err(failure);
     }
-    show(screen, home, &profile)?;
-    screen.say(NO_FORWARD_SECRECY);
+    show(screen, home, &profile, mode)?;
+    if mode == Mode::Direct {
+        screen.say(NO_FORWARD_SECRECY);
+    }
     Ok(())
 }
 
 pub(crate) async fn whoami(home: &Path, screen: Screen) -> Result<(), Failure> {
     let session = Session::open(home, screen).await?;
-    let shown = show(screen, home, &session.profile);
+    let shown = show(screen, home, &session.profile, session.client.mode());
     session.client.close().await;
     shown
 }
@@ -77,6 +79,9 @@ async fn create(
         if options.passphrase { Unlock::Passphrase(ask::new_passphrase()?) } else { Unlock::KeyFile(home.join(KEY)) };
     let mut account =
         Account::new(&handle.to_string(), &relay.to_string())?.invite(invite).relay_behind_proxy(options.behind_proxy);
+    if options.direct {
+        account = account.direct();
+    }
     if let Some(key) = options.relay_key {
         account = account.relay_key(key);
     }
@@ -117,6 +122,14 @@ async fn again(
         store.set_setting("relay-behind-proxy", "yes").map_err(Error::Store)?;
     }
     let (client, events) = Client::open_at(home, unlock, options.relay.is_some().then_some(relay)).await?;
+    if options.direct && client.mode() != Mode::Direct {
+        client.close().await;
+        let words = format!(
+            "the account in {} was made for conversations, which is for good; for one in direct mode give another --home",
+            home.display()
+        );
+        return Err(Failure::new(Exit::Failed, words));
+    }
     if !profile.registered {
         client.command(Command::Register { handle: handle.clone(), invite: Invite(invite) }).await?;
     }
@@ -168,8 +181,8 @@ async fn registered(client: &Client, mut events: Events, patience: Duration) -> 
     tokio::time::timeout(patience, waiting).await.unwrap_or_else(|_| late())
 }
 
-fn show(screen: Screen, home: &Path, profile: &Profile) -> Result<(), Failure> {
-    screen.object("profile", fields(home, profile))?;
+fn show(screen: Screen, home: &Path, profile: &Profile, mode: Mode) -> Result<(), Failure> {
+    screen.object("profile", fields(home, profile, mode))?;
     let line = |name: &str, value: &str| screen.headed(&format!("{name:<10}"), value);
     let pending = if profile.registered { "" } else { " (not registered yet: repeat `sealwire init`)" };
     line("handle", &format!("{}{pending}", profile.handle))?;
@@ -177,7 +190,7 @@ fn show(screen: Screen, home: &Path, profile: &Profile) -> Result<(), Failure> {
     line("device", &profile.device.to_string())?;
     line("relay key", &profile.relay_key.map_or("none seen yet".into(), |key| hex(&key)))?;
     line("home", &home.display().to_string())?;
-    line("mode", "direct (no forward secrecy)")?;
+    line("mode", mode_words(mode))?;
     line("presence", if profile.presence { "on: contacts see when this device is connected" } else { "off" })?;
     if profile.queued > 0 {
         line("queued", &format!("{} not accepted by the relay yet", profile.queued))?;
@@ -188,7 +201,15 @@ fn show(screen: Screen, home: &Path, profile: &Profile) -> Result<(), Failure> {
     Ok(())
 }
 
-fn fields(home: &Path, profile: &Profile) -> Value {
+/// A mode, for people.
+pub(crate) fn mode_words(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Mls => "conversations (MLS, hybrid post-quantum keys)",
+        Mode::Direct => "direct (no forward secrecy; only for peers that know nothing else)",
+    }
+}
+
+fn fields(home: &Path, profile: &Profile, mode: Mode) -> Value {
     json!({
         "handle": profile.handle.to_string(),
         "account": profile.account.to_string(),
@@ -196,7 +217,10 @@ fn fields(home: &Path, profile: &Profile) -> Value {
         "registered": profile.registered,
         "relay_key": profile.relay_key.map(|key| hex(&key)),
         "home": home.display().to_string(),
-        "mode": "direct",
+        "mode": match mode {
+            Mode::Mls => "conversations",
+            Mode::Direct => "direct",
+        },
         "presence": profile.presence,
         "queued": profile.queued,
         "retired": profile.retired,

@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod chat;
 mod doctor;
+mod group;
 mod home;
 mod init;
 mod notice;
@@ -59,8 +60,9 @@ async fn with_account(home: &std::path::Path, screen: Screen, command: Command) 
         Command::Whoami => init::whoami(home, screen).await,
         Command::Send(options) => talk::send(home, screen, &options).await,
         Command::Listen(options) => talk::listen(home, screen, &options).await,
-        Command::Chat { handle, last } => chat::chat(home, screen, &handle, last).await,
-        Command::History { handle, last } => talk::history(home, screen, &handle, last).await,
+        Command::Chat { who, group, last } => chat::chat(home, screen, &who, group, last).await,
+        Command::History { who, group, last } => talk::history(home, screen, &who, group, last).await,
+        Command::Group { what } => group::group(home, screen, &what).await,
         Command::Contacts { what } => people::contacts(home, screen, &what).await,
         Command::Verify(options) => people::verify(home, screen, &options).await,
         Command::Block { who } => people::set_blocked(home, screen, &who, true).await,

@@ -1,8 +1,12 @@
 //! Events as sentences. Whatever needs a person names the command that decides it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use sealwire_client::{AccountId, Client, Event, LogInProblem, MessageState, QuarantineReason, UnsentReason};
+use sealwire_client::{
+    AccountId, Client, ConversationId, ConversationKind, ConversationView, Event, Incoming, LogInProblem, MessageState,
+    QuarantineReason, UnsentReason,
+};
 use sealwire_wire::Code;
 
 use crate::output::Exit;
@@ -14,6 +18,8 @@ pub(crate) struct Notice {
     pub(crate) kind: &'static str,
     /// Whom it is about.
     pub(crate) account: Option<AccountId>,
+    /// Which conversation.
+    pub(crate) conversation: Option<ConversationId>,
     pub(crate) words: String,
     /// Whether a person ought to know in the middle of something else.
     pub(crate) for_person: bool,
@@ -23,7 +29,12 @@ pub(crate) struct Notice {
 
 impl Notice {
     fn note(kind: &'static str, account: Option<AccountId>, words: String) -> Notice {
-        Notice { kind, account, words, for_person: false, ends: None }
+        Notice { kind, account, conversation: None, words, for_person: false, ends: None }
+    }
+
+    fn of(mut self, conversation: &ConversationId) -> Notice {
+        self.conversation = Some(*conversation);
+        self
     }
 
     fn warning(kind: &'static str, account: Option<AccountId>, words: String) -> Notice {
@@ -35,26 +46,101 @@ impl Notice {
     }
 }
 
-/// What accounts are called. Asks again for those that it does not know.
+/// How long a name is waited for: somebody who came with a conversation is looked up by the engine.
+const LOOKED_UP: Duration = Duration::from_secs(1);
+/// How often.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What accounts and groups are called. Asks again for those that it does not know.
 pub(crate) struct Names {
     client: Client,
     known: BTreeMap<AccountId, String>,
+    /// Whom the relay calls nothing.
+    nameless: BTreeSet<AccountId>,
+    groups: BTreeMap<ConversationId, String>,
 }
 
 impl Names {
     pub(crate) fn of(client: Client) -> Names {
-        Names { client, known: BTreeMap::new() }
+        Names { client, known: BTreeMap::new(), nameless: BTreeSet::new(), groups: BTreeMap::new() }
     }
 
     pub(crate) async fn name(&mut self, account: AccountId) -> String {
-        if !self.known.contains_key(&account) {
+        self.handle(account).await.unwrap_or_else(|| account.to_string())
+    }
+
+    /// Whose a message is: at the latest now the relay has said it.
+    pub(crate) async fn sender(&mut self, message: &Incoming) -> Option<String> {
+        match &message.handle {
+            Some(handle) => Some(handle.to_string()),
+            None => self.handle(message.from).await,
+        }
+    }
+
+    async fn handle(&mut self, account: AccountId) -> Option<String> {
+        let deadline = tokio::time::Instant::now() + LOOKED_UP;
+        while !self.known.contains_key(&account) && !self.nameless.contains(&account) {
             // A client that is closed knows nobody; then the id has to do.
             let contacts = self.client.contacts().await.unwrap_or_default();
+            let is_looked_up = contacts.iter().any(|contact| contact.account == account && contact.handle.is_none());
             let named = contacts.into_iter().filter_map(|contact| Some((contact.account, contact.handle?.to_string())));
             self.known.extend(named);
+            if !is_looked_up || !self.client.is_connected() {
+                break;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                self.nameless.insert(account);
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        self.known.get(&account).cloned().unwrap_or_else(|| account.to_string())
+        self.known.get(&account).cloned()
     }
+
+    /// As others see it, too: own accounts are `you`.
+    async fn all(&mut self, accounts: &[AccountId]) -> String {
+        let own = self.client.profile().await.map(|profile| profile.account).ok();
+        let mut names = Vec::new();
+        for account in accounts {
+            names.push(if Some(*account) == own { "you".to_owned() } else { self.name(*account).await });
+        }
+        names.join(", ")
+    }
+
+    /// What groups are called now: of one that this device is taken out of the name is not to be had afterwards.
+    pub(crate) async fn learn_groups(&mut self) {
+        let views = self.client.conversations().await.unwrap_or_default();
+        let named = views.iter().filter(|view| !view.name.is_empty());
+        self.groups.extend(named.map(|view| (view.conversation, called(view))));
+    }
+
+    /// A group's name in quotes, or the beginning of its id; a conversation of two by whom it is with.
+    pub(crate) async fn group(&mut self, group: ConversationId) -> String {
+        let views = self.client.conversations().await.unwrap_or_default();
+        let of_two = views.iter().find(|view| view.conversation == group && view.kind == ConversationKind::OneToOne);
+        if let Some(view) = of_two {
+            let own = self.client.profile().await.map(|profile| profile.account).ok();
+            let other = view.members.iter().map(|(account, _)| *account).find(|account| Some(*account) != own);
+            return match other {
+                Some(other) => format!("the conversation with {}", self.name(other).await),
+                None => format!("the conversation {}", short(group)),
+            };
+        }
+        self.learn_groups().await;
+        self.groups.get(&group).cloned().unwrap_or_else(|| format!("the group {}", short(group)))
+    }
+}
+
+/// How a group is called in a sentence: its name is its members' choice, so it is short, on one line and in quotes.
+pub(crate) fn called(view: &ConversationView) -> String {
+    match view.name.as_str() {
+        "" => format!("the group {}", short(view.conversation)),
+        name => format!("“{}”", terminal::excerpt(name)),
+    }
+}
+
+/// The beginning of an id, which is enough to name a group in a command.
+pub(crate) fn short(conversation: ConversationId) -> String {
+    conversation.to_string()[..16].to_owned()
 }
 
 /// An event as a sentence; `None` for messages, which are data, and for what says nothing to a person.
@@ -79,6 +165,58 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
                 MessageState::Unsent => Notice::warning("state", *to, words),
                 _ => Notice::note("state", *to, words),
             }
+        }
+        Event::Joined { conversation, kind: ConversationKind::OneToOne, by, .. } => {
+            let name = names.name(*by).await;
+            Notice::note("joined", Some(*by), format!("{name} began a conversation with you")).of(conversation)
+        }
+        Event::Joined { conversation, kind: ConversationKind::Group, by, .. } => {
+            let (group, by_name, id) = (names.group(*conversation).await, names.name(*by).await, short(*conversation));
+            let words = format!("{by_name} added you to {group}: `sealwire chat --group {id}` to talk there, `sealwire group leave {id}` to leave");
+            Notice::warning("joined", Some(*by), words).of(conversation)
+        }
+        Event::Members { conversation, by, added, removed } => {
+            let own = names.client.profile().await.map(|profile| profile.account).ok();
+            if own.is_some_and(|own| removed.contains(&own)) {
+                // `Removed` comes with it.
+                return None;
+            }
+            let (group, by_name) = (names.group(*conversation).await, names.all(&[*by]).await);
+            let (added, removed) = (names.all(added).await, names.all(removed).await);
+            let words = match (added.as_str(), removed.as_str()) {
+                (added, "") => format!("{by_name} added {added} to {group}"),
+                ("", removed) => format!("{by_name} removed {removed} from {group}"),
+                (added, removed) => format!("{by_name} added {added} to {group} and removed {removed}"),
+            };
+            Notice::note("members", Some(*by), words).of(conversation)
+        }
+        Event::Renamed { conversation, by, .. } => {
+            let (group, by_name) = (names.group(*conversation).await, names.all(&[*by]).await);
+            Notice::note("renamed", Some(*by), format!("{by_name} changed the name or the roles of a group, which is called {group} now")).of(conversation)
+        }
+        Event::Removed { conversation, by } => {
+            let (group, by_name) = (names.group(*conversation).await, names.name(*by).await);
+            let words = format!("you are not in {group} any more: {by_name} took you out. What is said there from now on cannot be read here; ask a member to add you again if that is wrong");
+            Notice::warning("removed", Some(*by), words).of(conversation)
+        }
+        Event::NotDone { conversation, account } => {
+            let (group, id) = (names.group(*conversation).await, short(*conversation));
+            let whom = match account {
+                Some(account) => format!(" about {}", names.name(*account).await),
+                None => String::new(),
+            };
+            let words = format!("what was wanted of {group}{whom} cannot be done: your role there does not allow it any more, or they cannot be added. `sealwire group show {id}` shows how it is");
+            Notice::warning("not-done", *account, words).of(conversation)
+        }
+        Event::OrderContradicted { conversation, by } => {
+            let (group, by_name) = (names.group(*conversation).await, names.name(*by).await);
+            let words = format!("{by_name} has read another order of messages in {group} than came here: the relay may show its members different things. Compare with {by_name} by another way what was said, and ask the relay's operator");
+            Notice::warning("order-contradicted", Some(*by), words).of(conversation)
+        }
+        Event::Behind { conversation } => {
+            let group = names.group(*conversation).await;
+            let words = format!("this device has missed a change of {group} and cannot read on there. It asks to be added again; a member's device that is connected does so by itself. What was said meanwhile stays unread here: ask for it");
+            Notice::warning("behind", None, words).of(conversation)
         }
         Event::ContactAdded { account, .. } => {
             let name = names.name(*account).await;
@@ -177,6 +315,12 @@ pub(crate) fn quarantine(reason: QuarantineReason) -> &'static str {
         QuarantineReason::BadContent => "authentic, but not a message",
         QuarantineReason::Blocked => "from somebody who is blocked",
         QuarantineReason::NotAccepted => "from a stranger who sent too much",
+        QuarantineReason::InvalidCommit => "a change of a conversation that is invalid, for all its members alike",
+        QuarantineReason::OutOfOrder => {
+            "sent by somebody who had not read the newest change of the conversation; it counts for no member"
+        }
+        QuarantineReason::OtherEpoch => "sealed with keys of a conversation that are not in force",
+        QuarantineReason::BadWelcome => "an invitation to a conversation that leads nowhere",
         QuarantineReason::TooLate => "so late that nothing tells whether it was shown already; ask for it again",
     }
 }
@@ -191,12 +335,13 @@ pub(crate) fn state_name(state: MessageState) -> &'static str {
     }
 }
 
-fn because(reason: Option<UnsentReason>) -> String {
+pub(crate) fn because(reason: Option<UnsentReason>) -> String {
     match reason {
         None => String::new(),
         Some(UnsentReason::NotFound) => ", because nobody is called that there".into(),
         Some(UnsentReason::Retired) => ", because the account was ended".into(),
-        Some(UnsentReason::NoCommonMode) => ", because they have no device that this one can write to".into(),
+        Some(UnsentReason::NoCommonMode) => ", because they do not use the mode that this account was made for: an account for conversations and one for direct mode do not reach each other".into(),
+        Some(UnsentReason::NoMember) => ", because you are not in that group any more".into(),
         Some(UnsentReason::Refused(code)) => format!(", because the relay refused it ({})", code.name()),
         Some(UnsentReason::BadAnswer) => ", because the relay's answer about them does not verify".into(),
     }

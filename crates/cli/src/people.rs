@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sealwire_client::{Client, Command, ContactView};
+use sealwire_client::{Client, Command, ContactView, Talk};
 use serde_json::{Value, json};
 
 use crate::args::{Answer, Contacts, Verify};
@@ -38,7 +38,22 @@ async fn list(session: &Session) -> Result<(), Failure> {
     if contacts.is_empty() {
         session.screen().say("no contacts yet: `sealwire contacts add NAME@HOST`, or write to somebody");
     }
-    contacts.iter().try_for_each(|contact| show(session.screen(), contact))
+    for contact in &contacts {
+        if contact.accepted || contact.blocked || has_written(&session.client, contact).await? {
+            show(session.screen(), contact)?;
+        } else {
+            session.screen().object("contact", fields(contact))?;
+            session
+                .screen()
+                .headed(&name(contact), &format!("known from a group, not verified  {}", contact.account))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether somebody who was not accepted has written to this account, or is only in a group with it.
+pub(crate) async fn has_written(client: &Client, contact: &ContactView) -> Result<bool, Failure> {
+    Ok(!client.history(Talk::Person(contact.account), u64::MAX, 1).await?.is_empty())
 }
 
 pub(crate) async fn verify(home: &Path, screen: Screen, options: &Verify) -> Result<(), Failure> {

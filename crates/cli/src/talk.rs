@@ -4,26 +4,34 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use sealwire_client::{Client, Command, Error, Event, Incoming, MessageState, Part, Refusal, StoredMessage, To};
+use sealwire_client::{
+    Client, Command, Error, Event, Incoming, MessageState, Mode, Part, Refusal, StoredMessage, Talk, To, UnsentReason,
+};
 use sealwire_wire::content::BYTES;
 use sealwire_wire::limits::MESSAGE_MAX;
 use serde_json::{Value, json};
 
 use crate::args::{Listen, Send, Wait};
 use crate::home::{self, PATIENCE, Session, Who};
-use crate::notice::{Names, Notice, notice, state_name};
+use crate::notice::{Names, Notice, because, notice, short, state_name};
 use crate::output::{Exit, Failure, Screen, at, merge, part_fields, said};
 use crate::terminal;
 
 pub(crate) async fn send(home: &Path, screen: Screen, options: &Send) -> Result<(), Failure> {
     let part = part(options)?;
+    if options.group && !matches!(options.wait, Wait::Accepted) {
+        return Err(Failure::new(Exit::Usage, "the members of a group give no receipts: only `--wait accepted`"));
+    }
     let mut session = Session::open(home, screen).await?;
-    let to = match Who::parse(&options.to, &session.profile)? {
-        Who::Handle(handle) => {
-            session.writes_to = Some(handle.clone());
-            To::Handle(handle)
-        }
-        Who::Account(account) => To::Account(account),
+    let to = match options.group {
+        true => To::Group(home::group(&session.client, &options.to).await?.conversation),
+        false => match Who::parse(&options.to, &session.profile)? {
+            Who::Handle(handle) => {
+                session.writes_to = Some(handle.clone());
+                To::Handle(handle)
+            }
+            Who::Account(account) => To::Account(account),
+        },
     };
     let sent = session.client.send(to.clone(), part).await?;
     let wanted = match options.wait {
@@ -40,7 +48,7 @@ pub(crate) async fn send(home: &Path, screen: Screen, options: &Send) -> Result<
             screen.say(state_name(state));
             Ok(())
         }
-        Err(_) if state == MessageState::Unsent => Err(unsent(&mut session, &to).await),
+        Err(_) if state == MessageState::Unsent => Err(unsent(&mut session, &to, sent.number).await),
         Err(failure) => Err(not_yet(state, wanted, failure)),
     };
     session.close().await;
@@ -82,8 +90,23 @@ fn not_empty(part: Part) -> Result<Part, Failure> {
     }
 }
 
-/// Why a message will not be sent. The SDK does not say it of one message, so the contact is asked for.
-async fn unsent(session: &mut Session, to: &To) -> Failure {
+/// Why a message will not be sent. Where the reason was not told, the contact is asked for.
+async fn unsent(session: &mut Session, to: &To, number: u64) -> Failure {
+    let told = session.why_unsent(number).await;
+    match (told, session.client.mode()) {
+        (Some(UnsentReason::NoCommonMode), Mode::Mls) => {
+            let words = "not sent: their account is for direct mode, which has no forward secrecy, and yours is for conversations: nothing is ever sent by the weaker way because the other side has no better one. Ask them to make an account for conversations, or write from one that `sealwire init --direct` makes in another --home";
+            return Failure::new(Exit::Refused, words);
+        }
+        (Some(UnsentReason::NoCommonMode), Mode::Direct) => {
+            let words = "not sent: their account is for conversations, which one for direct mode does not reach; `sealwire init` without --direct makes one that does, in another --home";
+            return Failure::new(Exit::Refused, words);
+        }
+        (Some(reason @ (UnsentReason::NoMember | UnsentReason::Refused(_))), _) => {
+            return Failure::new(Exit::Refused, format!("not sent{}", because(Some(reason))));
+        }
+        _ => {}
+    }
     let client = session.client.clone();
     let asked = match to {
         To::Handle(handle) => {
@@ -91,6 +114,12 @@ async fn unsent(session: &mut Session, to: &To) -> Failure {
             session.wait(PATIENCE, async move { client.find(&handle).await }).await
         }
         To::Account(account) => session.known_contact(&account.to_string()).await,
+        To::Group(_) => {
+            return Failure::new(
+                Exit::Refused,
+                "not sent: you are not in that group any more, or the relay refused it",
+            );
+        }
     };
     match asked {
         Ok(contact) if contact.retired => Error::Refused(Refusal::ContactRetired).into(),
@@ -123,16 +152,17 @@ fn not_yet(state: MessageState, wanted: MessageState, failure: Failure) -> Failu
 pub(crate) async fn listen(home: &Path, screen: Screen, options: &Listen) -> Result<(), Failure> {
     let (client, mut events) = home::open(home).await?;
     let mut names = Names::of(client.clone());
+    names.learn_groups().await;
     let (mut left, mut connected) = (options.once, false);
     while let Some(event) = events.next().await {
         let message = match &event {
             Event::Message(message) => {
-                show(screen, message, false)?;
+                show(screen, message, false, &mut names).await?;
                 message
             }
             Event::Request(request) => {
-                show(screen, &request.message, true)?;
-                request_hint(&client, screen, &request.message, options.accept).await?;
+                show(screen, &request.message, true, &mut names).await?;
+                request_hint(&client, screen, &request.message, options.accept, &mut names).await?;
                 &request.message
             }
             other => {
@@ -159,12 +189,18 @@ pub(crate) async fn listen(home: &Path, screen: Screen, options: &Listen) -> Res
     Ok(())
 }
 
-async fn request_hint(client: &Client, screen: Screen, message: &Incoming, accept: bool) -> Result<(), Failure> {
+async fn request_hint(
+    client: &Client,
+    screen: Screen,
+    message: &Incoming,
+    accept: bool,
+    names: &mut Names,
+) -> Result<(), Failure> {
     if accept {
         client.accept(message.from).await?;
         return Ok(());
     }
-    let who = sender(message);
+    let who = sender(message, names).await;
     screen.say(&format!(
         "{who} is not a contact and learns nothing yet: `sealwire contacts accept {who}`, or `sealwire block {who}`"
     ));
@@ -174,7 +210,10 @@ async fn request_hint(client: &Client, screen: Screen, message: &Incoming, accep
 /// An event beside the messages: a line of its own for programs, a sentence for people.
 fn told(screen: Screen, notice: &Notice) -> Result<(), Failure> {
     let account = notice.account.map(|account| account.to_string());
-    screen.object("notice", json!({ "event": notice.kind, "account": account, "text": notice.words }))?;
+    let conversation = notice.conversation.map(|conversation| conversation.to_string());
+    let fields =
+        json!({ "event": notice.kind, "account": account, "conversation": conversation, "text": notice.words });
+    screen.object("notice", fields)?;
     match notice.ends {
         Some(exit) => Err(Failure::new(exit, notice.words.clone())),
         None => {
@@ -184,22 +223,32 @@ fn told(screen: Screen, notice: &Notice) -> Result<(), Failure> {
     }
 }
 
-pub(crate) fn sender(message: &Incoming) -> String {
-    message.handle.as_ref().map_or_else(|| message.from.to_string(), ToString::to_string)
+pub(crate) async fn sender(message: &Incoming, names: &mut Names) -> String {
+    names.sender(message).await.unwrap_or_else(|| message.from.to_string())
 }
 
-fn show(screen: Screen, message: &Incoming, request: bool) -> Result<(), Failure> {
-    screen.object("message", incoming(message, request))?;
+async fn show(screen: Screen, message: &Incoming, request: bool, names: &mut Names) -> Result<(), Failure> {
+    screen.object("message", incoming(message, names.sender(message).await, request))?;
     let mark = if request { " (request)" } else { "" };
-    let head = format!("{} {}{mark}:", at(message.at), sender(message));
+    let (who, within) = (sender(message, names).await, within(message, names).await);
+    let head = format!("{} {who}{within}{mark}:", at(message.at));
     screen.headed(&head, &terminal::indented(&said(&message.content.part), 4))
 }
 
-pub(crate) fn incoming(message: &Incoming, request: bool) -> Value {
+/// In which group a message came, behind its sender: nobody can pass for another by the name of a group.
+pub(crate) async fn within(message: &Incoming, names: &mut Names) -> String {
+    match message.group {
+        Some(group) => format!(" in {}", names.group(group).await),
+        None => String::new(),
+    }
+}
+
+fn incoming(message: &Incoming, handle: Option<String>, request: bool) -> Value {
     let fields = json!({
         "number": message.number,
         "from": message.from.to_string(),
-        "handle": message.handle.as_ref().map(ToString::to_string),
+        "group": message.group.map(|group| group.to_string()),
+        "handle": handle,
         "id": message.id.to_string(),
         "at_ms": message.at.0,
         "request": request,
@@ -208,25 +257,40 @@ pub(crate) fn incoming(message: &Incoming, request: bool) -> Value {
     merge(fields, part_fields(&message.content.part))
 }
 
-pub(crate) async fn history(home: &Path, screen: Screen, who: &str, last: u32) -> Result<(), Failure> {
+pub(crate) async fn history(home: &Path, screen: Screen, who: &str, group: bool, last: u32) -> Result<(), Failure> {
     let session = Session::open(home, screen).await?;
-    let contact = session.known_contact(who).await?;
-    let name = contact.handle.map_or_else(|| contact.account.to_string(), |handle| handle.to_string());
-    for message in session.client.history(contact.account, u64::MAX, last).await? {
+    let (talk, with, name) = match group {
+        true => {
+            let view = home::group(&session.client, who).await?;
+            (Talk::Group(view.conversation), view.conversation.to_string(), short(view.conversation))
+        }
+        false => {
+            let contact = session.known_contact(who).await?;
+            let name = contact.handle.map_or_else(|| contact.account.to_string(), |handle| handle.to_string());
+            (Talk::Person(contact.account), contact.account.to_string(), name)
+        }
+    };
+    let mut names = Names::of(session.client.clone());
+    for message in session.client.history(talk, u64::MAX, last).await? {
         let state = match message.incoming {
             true => None,
             false => session.client.state(message.number).await?,
         };
+        let author = match message.from {
+            Some(from) => names.name(from).await,
+            None => name.clone(),
+        };
         let fields = json!({
             "number": message.number,
-            "with": contact.account.to_string(),
-            "handle": name,
+            "with": with,
+            "from": message.from.map(|from| from.to_string()),
+            "handle": if group { Value::Null } else { json!(name) },
             "incoming": message.incoming,
             "at_ms": message.at.0,
             "state": state.map(state_name),
         });
         screen.object("history", merge(fields, part_fields(&message.content.part)))?;
-        earlier(screen, &message, &name, state)?;
+        earlier(screen, &message, &author, state)?;
     }
     session.client.close().await;
     Ok(())

@@ -3,16 +3,17 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sealwire_engine::{
-    Command, ContactView, Engine, Event, Invite, MessageState, Profile, Refusal, Reply, Settings, StoredMessage,
-    StoredQuarantine, To,
+    Command, ContactView, ConversationView, Engine, Event, GroupChange, Invite, MessageState, Mode, Profile, Refusal,
+    Reply, Role, Settings, StoredMessage, StoredQuarantine, Suite, Talk, To,
 };
 use sealwire_wire::content::{BYTES, Part};
 use sealwire_wire::handle::{Handle, HandleError};
-use sealwire_wire::limits::{MESSAGE_MAX, RECEIPT_DELAY_MS};
-use sealwire_wire::{AccountId, ContentId};
+use sealwire_wire::limits::{KEY_PACKAGES_MAX, MESSAGE_MAX, RECEIPT_DELAY_MS};
+use sealwire_wire::{AccountId, ContentId, ConversationId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::driver::{Channels, Driver, Request, load, now};
@@ -23,10 +24,16 @@ use crate::store::{ClientStore, StoreError, Unlock};
 const REQUESTS: usize = 256;
 /// Events that may wait for the application; messages beyond wait in the store.
 const EVENTS: usize = 1_024;
+/// People who are looked up at once, for a group of many.
+const LOOKUPS: usize = 16;
 
 /// The setting that says whether a proxy ends TLS in front of the relay, and its value if so.
 const BEHIND_PROXY: &str = "relay-behind-proxy";
 const YES: &str = "yes";
+/// The setting that says which mode the account was made for, and its value for direct mode. The account log says so, too,
+/// and decides; the engine does not tell it.
+const MODE: &str = "mode";
+const DIRECT: &str = "direct";
 
 /// What an account is made with.
 #[derive(Clone)]
@@ -38,10 +45,13 @@ pub struct Account {
     root: Option<PathBuf>,
     behind_proxy: bool,
     receipt_delay_ms: u64,
+    mode: Mode,
+    key_packages: u32,
 }
 
 impl Account {
-    /// An account `name@host` at the relay with that address.
+    /// An account `name@host` at the relay with that address, for conversations: MLS with hybrid post-quantum keys, with
+    /// one person and in groups.
     ///
     /// # Errors
     /// [`Error::Handle`] and [`Error::Address`].
@@ -54,7 +64,26 @@ impl Account {
             root: None,
             behind_proxy: false,
             receipt_delay_ms: RECEIPT_DELAY_MS,
+            mode: Mode::Mls,
+            key_packages: KEY_PACKAGES_MAX as u32,
         })
+    }
+
+    /// For direct mode instead: no forward secrecy, no groups, and only for peers that know nothing else, such as those in
+    /// `interop/`. It is chosen once and for good: an account for direct mode and one for conversations do not reach each
+    /// other ([`sealwire_engine::UnsentReason::NoCommonMode`]).
+    #[must_use]
+    pub fn direct(mut self) -> Account {
+        self.mode = Mode::Direct;
+        self
+    }
+
+    /// How many key packages the relay should hold: as many others can begin a conversation with this account or add it to
+    /// a group while it is away, before they have to share the last one. At most and by default 100.
+    #[must_use]
+    pub fn key_packages(mut self, count: u32) -> Account {
+        self.key_packages = count;
+        self
     }
 
     /// An invite code, for relays that want one.
@@ -99,7 +128,8 @@ impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut account = f.debug_struct("Account");
         account.field("handle", &self.handle).field("relay", &self.relay).field("root", &self.root);
-        account.field("behind_proxy", &self.behind_proxy).field("has_invite", &!self.invite.is_empty()).finish()
+        account.field("behind_proxy", &self.behind_proxy).field("mode", &self.mode);
+        account.field("has_invite", &!self.invite.is_empty()).finish()
     }
 }
 
@@ -135,6 +165,7 @@ pub struct Client {
     requests: mpsc::Sender<Request>,
     states: broadcast::Sender<(u64, MessageState)>,
     connected: watch::Receiver<bool>,
+    mode: Mode,
 }
 
 /// What happens to an account, in order. Take messages from here: one counts as processed when the next is asked for,
@@ -160,7 +191,7 @@ impl Client {
     /// # Errors
     /// [`Error::Store`]; an existing account is left as it is.
     pub async fn create(folder: &Path, unlock: Unlock, account: Account) -> Result<(Client, Events), Error> {
-        let folder = folder.to_owned();
+        let (folder, mode) = (folder.to_owned(), account.mode);
         let (engine, store, relay) = blocking(move || {
             let mut store = ClientStore::create(&folder, &unlock)?;
             store.set_setting("relay", &account.relay.to_string())?;
@@ -170,18 +201,24 @@ impl Client {
             if account.behind_proxy {
                 store.set_setting(BEHIND_PROXY, YES)?;
             }
+            if account.mode == Mode::Direct {
+                store.set_setting(MODE, DIRECT)?;
+            }
             let settings = Settings {
                 handle: account.handle,
                 invite: Invite(account.invite),
                 relay_key: account.relay_key,
                 receipt_delay_ms: account.receipt_delay_ms,
+                mode: account.mode,
+                suite: Suite::Hybrid,
+                key_packages: account.key_packages,
             };
             let (engine, step) = Engine::create(settings, now(), &mut UnwrapErr(SysRng));
             store.commit(&step.changes)?;
             Ok((engine, store, account.relay.with_root(account.root).behind_proxy(account.behind_proxy)))
         })
         .await?;
-        Ok(Client::start(engine, store, relay))
+        Ok(Client::start(engine, store, relay, mode))
     }
 
     /// Opens the account in a folder, and begins to connect.
@@ -202,7 +239,7 @@ impl Client {
         relay: Option<RelayAddress>,
     ) -> Result<(Client, Events), Error> {
         let folder = folder.to_owned();
-        let (engine, store, relay) = blocking(move || {
+        let (engine, store, relay, mode) = blocking(move || {
             let store = ClientStore::open(&folder, &unlock)?;
             let engine = load(&store)?;
             if let Some(relay) = &relay {
@@ -211,10 +248,12 @@ impl Client {
             let address = store.setting("relay")?.ok_or(StoreError::Damaged("it names no relay"))?;
             let root = store.setting("relay-certificate")?.map(PathBuf::from);
             let behind_proxy = store.setting(BEHIND_PROXY)?.is_some_and(|said| said == YES);
-            Ok((engine, store, RelayAddress::parse(&address)?.with_root(root).behind_proxy(behind_proxy)))
+            let is_direct = store.setting(MODE)?.is_some_and(|mode| mode == DIRECT);
+            let mode = if is_direct { Mode::Direct } else { Mode::Mls };
+            Ok((engine, store, RelayAddress::parse(&address)?.with_root(root).behind_proxy(behind_proxy), mode))
         })
         .await?;
-        Ok(Client::start(engine, store, relay))
+        Ok(Client::start(engine, store, relay, mode))
     }
 
     /// Whose account is in a folder, without opening a connection.
@@ -225,7 +264,7 @@ impl Client {
         Ok(load(&ClientStore::open(folder, unlock)?)?.profile())
     }
 
-    fn start(engine: Engine, store: ClientStore, relay: RelayAddress) -> (Client, Events) {
+    fn start(engine: Engine, store: ClientStore, relay: RelayAddress, mode: Mode) -> (Client, Events) {
         let (requests, requests_out) = mpsc::channel(REQUESTS);
         let (events_in, events) = mpsc::channel(EVENTS);
         let (states, _) = broadcast::channel(EVENTS);
@@ -239,7 +278,7 @@ impl Client {
             runtime.expect("a runtime can be made").block_on(driver.run());
         });
         let events = Events { events, requests: requests.downgrade(), taken: None };
-        (Client { requests, states, connected }, events)
+        (Client { requests, states, connected, mode }, events)
     }
 
     /// Sends text to `name@host`. Returns when it is saved; it goes out when it can.
@@ -274,15 +313,124 @@ impl Client {
         self.send_bytes(to, bytes).await
     }
 
-    /// Sends text or bytes to somebody.
+    /// Sends text or bytes to somebody, or to the members of a group.
     ///
     /// # Errors
-    /// [`Error`]; then nothing will be sent.
+    /// [`Error::Refused`] with [`Refusal::UnknownConversation`] where this account is not in that group, and others; then
+    /// nothing will be sent.
     pub async fn send(&self, to: To, part: Part) -> Result<Sent, Error> {
         match self.command(Command::Send { to, part, in_reply_to: None }).await? {
             Reply::Queued(number) => Ok(Sent { number, client: self.clone() }),
             _ => Err(Error::Closed),
         }
+    }
+
+    /// Sends text to the members of a group.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_text_to_group(&self, group: ConversationId, text: impl Into<String>) -> Result<Sent, Error> {
+        self.send(To::Group(group), Part::Text(text.into())).await
+    }
+
+    /// Sends bytes to the members of a group.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_bytes_to_group(&self, group: ConversationId, bytes: impl Into<Vec<u8>>) -> Result<Sent, Error> {
+        let part = Part::Bytes { media_type: BYTES.to_owned(), bytes: bytes.into() };
+        self.send(To::Group(group), part).await
+    }
+
+    /// Begins a group of this account, which owns it, and everybody named `name@host`. Returns when it is saved; it begins
+    /// when the relay is reached, with one commit for all of them, and [`Event::Members`] tells it. What is sent to it
+    /// meanwhile waits.
+    ///
+    /// # Errors
+    /// [`Error::Handle`]. [`Error::Refused`] with [`Refusal::Offline`] or [`Refusal::NotFound`] about somebody who is not
+    /// known yet; [`Refusal::NotForGroups`] about an account for direct mode; [`Refusal::Blocked`],
+    /// [`Refusal::ContactRetired`]; [`Refusal::TooMuch`] where the name or the group is too large; [`Refusal::DirectOnly`]
+    /// where this account is for direct mode. Then there is no group.
+    pub async fn create_group(&self, name: impl Into<String>, members: &[&str]) -> Result<ConversationId, Error> {
+        let members = self.find_all(members).await?;
+        match self.command(Command::CreateGroup { name: name.into(), members }).await? {
+            Reply::Group(group) => Ok(group),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Adds everybody named `name@host` to a group: owners and admins may. They read what is said from then on. As every
+    /// change of a group, it is saved when this returns and made when the relay is reached and it is this member's turn;
+    /// [`Event::Members`] tells it, or [`Event::NotDone`] where it cannot be made any more.
+    ///
+    /// # Errors
+    /// As [`Client::create_group`], and [`Error::Refused`] with [`Refusal::UnknownConversation`] or
+    /// [`Refusal::NotAllowed`]; then nothing changes.
+    pub async fn invite(&self, group: ConversationId, members: &[&str]) -> Result<(), Error> {
+        let members = self.find_all(members).await?;
+        self.change(group, GroupChange::Add(members)).await
+    }
+
+    /// Removes somebody from a group: owners may remove admins and members, admins members. Whoever is removed reads
+    /// nothing that is said afterwards. [`Event::Members`] tells it, and [`Event::Removed`] tells them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Refusal::UnknownConversation`] or [`Refusal::NotAllowed`]; then nothing changes.
+    pub async fn remove(&self, group: ConversationId, account: AccountId) -> Result<(), Error> {
+        self.change(group, GroupChange::Remove(account)).await
+    }
+
+    /// Asks to leave a group. Whichever member is connected first takes this account out; [`Event::Removed`] tells it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Refusal::UnknownConversation`].
+    pub async fn leave(&self, group: ConversationId) -> Result<(), Error> {
+        self.change(group, GroupChange::Leave).await
+    }
+
+    /// Names a group: owners and admins may.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Refusal::UnknownConversation`], [`Refusal::NotAllowed`] or [`Refusal::TooMuch`]; then
+    /// nothing changes.
+    pub async fn rename(&self, group: ConversationId, name: impl Into<String>) -> Result<(), Error> {
+        self.change(group, GroupChange::Rename(name.into())).await
+    }
+
+    /// Says what somebody may do in a group: owners may.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Refusal::UnknownConversation`] or [`Refusal::NotAllowed`]; then nothing changes.
+    pub async fn set_role(&self, group: ConversationId, account: AccountId, role: Role) -> Result<(), Error> {
+        self.change(group, GroupChange::SetRole(account, role)).await
+    }
+
+    async fn change(&self, conversation: ConversationId, change: GroupChange) -> Result<(), Error> {
+        self.command(Command::Change { conversation, change }).await.map(drop)
+    }
+
+    /// The conversations, those of two among them; [`ConversationView::waiting`] counts the changes that wait.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn conversations(&self) -> Result<Vec<ConversationView>, Error> {
+        match self.command(Command::Conversations).await? {
+            Reply::Conversations(conversations) => Ok(conversations),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// One conversation; `None` if there is none of that id.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationView>, Error> {
+        Ok(self.conversations().await?.into_iter().find(|view| view.conversation == id))
+    }
+
+    async fn find_all(&self, handles: &[&str]) -> Result<Vec<AccountId>, Error> {
+        let found = handles.iter().map(|handle| async { Ok::<_, Error>(self.find(handle).await?.account) });
+        stream::iter(found).buffered(LOOKUPS).try_collect().await
     }
 
     /// Finds somebody and pins who that is.
@@ -339,6 +487,11 @@ impl Client {
         self.ask(|reply| Request::Command(command, reply)).await?
     }
 
+    /// What the account was made for: conversations, or direct mode.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Who this is.
     ///
     /// # Errors
@@ -355,11 +508,13 @@ impl Client {
         self.ask(|reply| Request::State(number, reply)).await?
     }
 
-    /// Messages with somebody, oldest first: the newest `limit` before number `before` (`u64::MAX` for the newest).
+    /// A page of what was said with a person or in a group, from the newest back: the newest `limit` messages before number
+    /// `before`, which is `u64::MAX` for the first page, and for each further one the number of the first message of the
+    /// page that was read. In a page the oldest comes first, as a screen shows them; an empty one is the end.
     ///
     /// # Errors
-    /// [`Error`].
-    pub async fn history(&self, with: AccountId, before: u64, limit: u32) -> Result<Vec<StoredMessage>, Error> {
+    /// [`Error::Store`] where a message cannot be read, and [`Error::Closed`].
+    pub async fn history(&self, with: Talk, before: u64, limit: u32) -> Result<Vec<StoredMessage>, Error> {
         self.ask(|reply| Request::History { with, before, limit, reply }).await?
     }
 
@@ -384,7 +539,8 @@ impl Client {
         *self.connected.borrow()
     }
 
-    /// Closes the account; what is queued stays saved. Returns when the store is closed.
+    /// Closes the account; what is queued stays saved. Returns when what was on its way has left, which takes at most two
+    /// seconds, and the store is closed.
     pub async fn close(self) {
         // Already closed is closed.
         let _ = self.ask(Request::Close).await;

@@ -8,7 +8,7 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sealwire_engine::{
     Command, Engine, Event, Input, LoadError, MessageState, Output, Profile, Refusal, Reply, Step, StoredMessage,
-    StoredQuarantine, Ticket,
+    StoredQuarantine, Talk, Ticket,
 };
 use sealwire_wire::{AccountId, Time};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -42,7 +42,7 @@ pub(crate) enum Request {
     Shown(u64),
     Profile(oneshot::Sender<Profile>),
     State(u64, Answer<Option<MessageState>>),
-    History { with: AccountId, before: u64, limit: u32, reply: Answer<Vec<StoredMessage>> },
+    History { with: Talk, before: u64, limit: u32, reply: Answer<Vec<StoredMessage>> },
     Quarantine(Answer<Vec<StoredQuarantine>>),
     Close(oneshot::Sender<()>),
 }
@@ -136,7 +136,11 @@ impl Driver {
             let Some(next) = self.next_step().await else { break };
             step = next;
         }
-        self.socket = None;
+        // Still connecting, there is nothing.
+        if let Some(socket) = self.socket.take().filter(|_| *self.channels.connected.borrow()) {
+            // What was handed over leaves: nothing else would publish the key packages of an account that is made and closed.
+            socket.finish(&mut self.socket_events.1).await;
+        }
         if let Some(closing) = self.closing.take() {
             drop(self.store);
             let _ = closing.send(());

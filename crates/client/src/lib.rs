@@ -17,6 +17,29 @@
 //! # }
 //! ```
 //!
+//! A message goes into a *conversation*: an MLS group (RFC 9420) with hybrid post-quantum keys, of two people or of many.
+//! A conversation of two begins by itself with the first message. A group is made in one call, and is written to and read
+//! like a person:
+//!
+//! ```no_run
+//! # async fn example(client: sealwire_client::Client) -> Result<(), sealwire_client::Error> {
+//! use sealwire_client::Talk;
+//!
+//! let lunch = client.create_group("Lunch", &["bob@relay.example", "carol@relay.example"]).await?;
+//! client.send_text_to_group(lunch, "At noon?").await?;
+//! for message in client.history(Talk::Group(lunch), u64::MAX, 20).await? {
+//!     println!("{:?}: {:?}", message.from, message.content.part);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Account::direct`] makes an account for peers that know nothing else: static keys, no forward secrecy, no groups.
+//!
+//! A device that has missed a change of a conversation ([`Event::Behind`]) asks to be added again by itself; any other
+//! member's device that is connected answers. Not here yet: several devices for one person, fetching again what was said
+//! meanwhile, attachments.
+//!
 //! Private keys are made here and stay here. What leaves is sealed for the device that it is for; the relay routes it
 //! and cannot read it. See `docs/guarantees.md` for what that means and which test shows it.
 #![forbid(unsafe_code)]
@@ -28,12 +51,13 @@ mod store;
 
 pub use client::{Account, Client, Error, Events, Sent};
 pub use sealwire_engine::{
-    Command, ContactView, Event, Incoming, Invite, LogInProblem, MessageState, Profile, QuarantineReason, Refusal,
-    Reply, RequestView, StoredMessage, StoredQuarantine, To, UnsentReason,
+    Command, ContactView, ConversationKind, ConversationView, Event, GroupChange, Incoming, Invite, LogInProblem,
+    MessageState, Mode, Profile, QuarantineReason, Refusal, Reply, RequestView, Role, StoredMessage, StoredQuarantine,
+    Talk, To, UnsentReason,
 };
 pub use sealwire_keys::SafetyNumber;
 pub use sealwire_wire::content::{Content, Part};
 pub use sealwire_wire::handle::Handle;
-pub use sealwire_wire::{AccountId, Code, ContentId, Time};
+pub use sealwire_wire::{AccountId, Code, ContentId, ConversationId, Time};
 pub use socket::{AddressError, RelayAddress};
 pub use store::{ClientStore, StoreError, Unlock};

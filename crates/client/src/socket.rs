@@ -101,11 +101,13 @@ pub(crate) enum SocketEvent {
 const QUEUE: usize = 1_024;
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection that ends may take to write what is queued.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A connection that runs by itself; it ends when this is dropped.
 pub(crate) struct Socket {
     frames: mpsc::Sender<Vec<u8>>,
-    task: tokio::task::JoinHandle<()>,
+    task: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Socket {
@@ -119,7 +121,27 @@ impl Socket {
             // The driver may be gone, and with it whoever wants to know.
             let _ = events.send((generation, SocketEvent::Closed)).await;
         });
-        Socket { frames, task }
+        Socket { frames, task: Some(task) }
+    }
+
+    /// Writes what is queued, says goodbye, and ends. What still comes is not handled: it comes again.
+    pub(crate) async fn finish(mut self, events: &mut mpsc::Receiver<(u64, SocketEvent)>) {
+        let Some(mut task) = self.task.take() else { return };
+        let abort = task.abort_handle();
+        // Without a sender the queue ends behind what is in it.
+        drop(self);
+        let ended = async {
+            loop {
+                tokio::select! {
+                    _ = &mut task => return,
+                    // Somebody has to take them, or the task would wait.
+                    _ = events.recv() => {}
+                }
+            }
+        };
+        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+            abort.abort();
+        }
     }
 
     /// Queues a frame; false if the connection is over or does not keep up.
@@ -130,7 +152,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -230,7 +254,7 @@ async fn pump(
                 }
             }
             frame = queue.recv() => {
-                let Some(frame) = frame else { return Ok(()) };
+                let Some(frame) = frame else { return say_goodbye(stream).await };
                 stream.feed(Message::binary(frame)).await.map_err(|error| error.to_string())?;
                 // What is queued behind it shares the write.
                 while let Ok(frame) = queue.try_recv() {
@@ -247,6 +271,14 @@ async fn pump(
             }
         }
     }
+}
+
+/// Closes in order, and waits until the relay has, too: a socket that is dropped with something unread in it may take back
+/// what it has written.
+async fn say_goodbye(mut stream: WebSocketStream<Box<dyn Stream>>) -> Result<(), String> {
+    stream.close().await.map_err(|error| error.to_string())?;
+    while let Some(Ok(_)) = stream.next().await {}
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,8 +14,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use rusqlite::{Connection, OptionalExtension, params};
-use sealwire_engine::{Change, MessageState, StoredMessage, StoredQuarantine, StoredState, Table};
-use sealwire_wire::AccountId;
+use sealwire_engine::{Change, MessageState, StoredMessage, StoredQuarantine, StoredState, Table, Talk};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -217,11 +216,11 @@ impl ClientStore {
         Ok(records)
     }
 
-    /// Messages of one contact, oldest first: the newest `limit` before number `before`.
+    /// Messages with a person or in a group, oldest first: the newest `limit` before number `before`.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn messages(&self, with: AccountId, before: u64, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
+    pub fn messages(&self, with: Talk, before: u64, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let from = self.keys.name(Table::Message, &message_key(with, 0));
         let to = self.keys.name(Table::Message, &message_key(with, before));
         let mut rows = self.db.prepare_cached(
@@ -377,8 +376,8 @@ fn associated_data(table: Table, name: &[u8]) -> Vec<u8> {
     [&LAYOUT.to_be_bytes()[..], &[table as u8], name].concat()
 }
 
-fn message_key(account: AccountId, number: u64) -> Vec<u8> {
-    [&account.0[..], &number.to_be_bytes()].concat()
+fn message_key(talk: Talk, number: u64) -> Vec<u8> {
+    [&StoredMessage::prefix(talk)[..], &number.to_be_bytes()].concat()
 }
 
 fn seal(cipher: &Aes256Gcm, associated: &[u8], plain: &[u8]) -> Vec<u8> {

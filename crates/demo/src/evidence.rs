@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use rusqlite::{Connection, params};
-use sealwire_wire::LogId;
 use sealwire_wire::frame::ToRelay;
+use sealwire_wire::{ConversationId, LogId};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// A sealed message as the relay has it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Given {
-    /// The beginning of the inbox address.
-    pub(crate) inbox: String,
+    /// The beginning of the log's name: an inbox, or a conversation.
+    pub(crate) log: String,
     pub(crate) size: usize,
     /// The last bytes of what is sealed.
     pub(crate) tail: String,
@@ -25,12 +25,15 @@ pub(crate) struct Given {
 pub(crate) fn given(frames: &[Vec<u8>]) -> Vec<Given> {
     let mut seen = BTreeSet::new();
     let append = |frame: &Vec<u8>| match ToRelay::decode(frame) {
-        Ok(ToRelay::Append { log, entry, .. }) => Some((log, entry)),
-        _ => None,
+        Ok(ToRelay::Append { log, entry, .. }) => vec![(log, entry)],
+        Ok(ToRelay::CreateConversation { conversation, entries, .. }) => {
+            entries.into_iter().map(|entry| (LogId::Conversation(conversation), entry)).collect()
+        }
+        _ => Vec::new(),
     };
-    let appended = frames.iter().filter_map(append).filter(|(_, entry)| seen.insert(entry.clone()));
+    let appended = frames.iter().flat_map(append).filter(|(_, entry)| seen.insert(entry.clone()));
     let line = |(log, entry): (LogId, Vec<u8>)| Given {
-        inbox: hex(&log.as_bytes()[..3]),
+        log: hex(&log.as_bytes()[..3]),
         size: entry.len(),
         tail: hex(&entry[entry.len().saturating_sub(10)..]),
     };
@@ -53,11 +56,11 @@ pub(crate) fn flip_a_bit(data: &Path, row: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The row of the message that the relay stored last.
-pub(crate) fn newest(data: &Path) -> anyhow::Result<i64> {
+/// The row of the message that the relay stored last in a conversation.
+pub(crate) fn newest(data: &Path, conversation: ConversationId) -> anyhow::Result<i64> {
     let db = Connection::open(data.join("mail.db"))?;
-    let newest = db.query_row("SELECT max(row) FROM entries WHERE bytes IS NOT NULL", [], |row| row.get(0));
-    newest.context("the relay holds nothing")
+    let query = "SELECT row FROM entries WHERE log = ?1 AND bytes IS NOT NULL ORDER BY row DESC LIMIT 1";
+    db.query_row(query, [conversation.as_bytes()], |row| row.get(0)).context("the relay holds nothing of it")
 }
 
 /// Everything that the relay has, as named pieces of bytes.

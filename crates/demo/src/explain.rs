@@ -1,5 +1,5 @@
-//! One message, step by step, for somebody who has never seen this. Everything shown is computed here and now; secrets
-//! are made, used and thrown away, and only what is public is printed.
+//! One message of direct mode, step by step, for somebody who has never seen this. Everything shown is computed here and
+//! now; secrets are made, used and thrown away, and only what is public is printed.
 
 use getrandom::SysRng;
 use rand_core::{Rng, UnwrapErr};
@@ -19,7 +19,7 @@ const TEXT: &str = "Meet me at the old lighthouse at nine.";
 /// Prints the walk. True if every step came out as it says.
 pub fn explain() -> bool {
     let rng = &mut UnwrapErr(SysRng);
-    println!("One message from Alice to Bob, step by step. Secrets are made now and printed nowhere.");
+    println!("One message from Alice to Bob in direct mode, step by step. Secrets are made now and printed nowhere.");
 
     head(1, "Each device makes its own keys");
     let (alice, bob) = (DeviceSecrets::generate(rng), DeviceSecrets::generate(rng));

@@ -1,4 +1,4 @@
-//! `sealwire demo`: a relay, three people on three clients over real WebSockets, real messages, and what the relay saw
+//! `sealwire demo`: a relay, people on clients of their own over real WebSockets, conversations, and what the relay saw
 //! of them. Everything that it prints is measured while it runs; it fails if one of its claims does not hold.
 #![forbid(unsafe_code)]
 

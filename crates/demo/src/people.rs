@@ -4,12 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use sealwire_client::{Account, Client, Event, Events, Incoming, MessageState, Part, QuarantineReason, Sent, Unlock};
+use sealwire_client::{
+    Account, Client, ConversationId, Error, Event, Events, Incoming, MessageState, Mode, Part, QuarantineReason, Sent,
+    StoreError, Unlock,
+};
 
 /// How long anything in the demo may take. It takes milliseconds; a machine under load takes more.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Receipts are gathered for 5 seconds normally; nobody wants to watch that.
 const RECEIPT_DELAY_MS: u64 = 50;
+/// As many people begin a conversation with somebody here, or add them to a group.
+const KEY_PACKAGES: u32 = 8;
+/// How often a program that crashed is looked after.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What somebody's screen shows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +33,12 @@ pub(crate) struct Person {
     events: Option<Events>,
     pub(crate) screen: Vec<Line>,
     pub(crate) rejected: Vec<QuarantineReason>,
+    /// How often somebody was seen to have read another order than came here.
+    pub(crate) contradictions: usize,
+    /// Groups that this one was taken out of.
+    pub(crate) removed_from: Vec<ConversationId>,
+    /// The number of the last message on the screen.
+    processed: u64,
 }
 
 /// Where the relay of the demo is, and what it is called.
@@ -33,9 +46,10 @@ pub(crate) const HOST: &str = "demo";
 
 impl Person {
     /// Makes keys and an account, and registers it.
-    pub(crate) async fn begin(name: &'static str, home: &Path, relay: &str) -> anyhow::Result<Person> {
+    pub(crate) async fn begin(name: &'static str, home: &Path, relay: &str, mode: Mode) -> anyhow::Result<Person> {
         let folder = home.join(name);
-        let account = Account::new(&handle(name), relay)?.receipt_delay_ms(RECEIPT_DELAY_MS);
+        let account = Account::new(&handle(name), relay)?.receipt_delay_ms(RECEIPT_DELAY_MS).key_packages(KEY_PACKAGES);
+        let account = if mode == Mode::Direct { account.direct() } else { account };
         let (client, events) = Client::create(&folder, key(&folder), account).await?;
         let person = Person {
             name,
@@ -44,6 +58,9 @@ impl Person {
             events: Some(events),
             screen: Vec::new(),
             rejected: Vec::new(),
+            contradictions: 0,
+            removed_from: Vec::new(),
+            processed: 0,
         };
         person.connected().await?;
         Ok(person)
@@ -66,8 +83,21 @@ impl Person {
         self.events = None;
     }
 
+    /// Ends between two steps: nothing that waits is waited for, nothing is said to the relay.
+    pub(crate) fn crash(&mut self) {
+        self.client = None;
+        self.events = None;
+    }
+
     pub(crate) async fn come_back(&mut self) -> anyhow::Result<()> {
-        let (client, events) = Client::open(&self.folder, key(&self.folder)).await?;
+        let began = tokio::time::Instant::now();
+        let (client, events) = loop {
+            match Client::open(&self.folder, key(&self.folder)).await {
+                // Of a program that crashed, the files are free once it is gone.
+                Err(Error::Store(StoreError::InUse(_))) if began.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
+                opened => break opened?,
+            }
+        };
         self.client = Some(client);
         self.events = Some(events);
         self.connected().await
@@ -81,22 +111,34 @@ impl Person {
         Ok(self.client()?.send_bytes(&handle(to), bytes).await?)
     }
 
+    pub(crate) async fn write_to(&self, group: ConversationId, text: &str) -> anyhow::Result<Sent> {
+        Ok(self.client()?.send_text_to_group(group, text).await?)
+    }
+
     /// Reads until so many lines are on the screen and so many envelopes were rejected; requests are accepted.
     pub(crate) async fn read(&mut self, lines: usize, rejected: usize) -> anyhow::Result<()> {
+        let is_there = move |person: &Person| person.screen.len() >= lines && person.rejected.len() >= rejected;
+        self.until(is_there).await.with_context(|| format!("waited for {lines} lines and {rejected} rejections"))
+    }
+
+    /// Reads until it is so.
+    pub(crate) async fn until(&mut self, is_so: impl Fn(&Person) -> bool) -> anyhow::Result<()> {
         let reading = async {
-            while self.screen.len() < lines || self.rejected.len() < rejected {
+            while !is_so(self) {
                 let event = self.events.as_mut().context("away")?.next().await.context("the client ended")?;
                 self.take(event).await?;
             }
             anyhow::Ok(())
         };
         let read = tokio::time::timeout(PATIENCE, reading).await;
-        read.with_context(|| format!("waited for {lines} lines and {rejected} rejections"))?
+        read.context("it took too long")?
     }
 
     async fn take(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Message(message) => self.show(&message),
+            Event::OrderContradicted { .. } => self.contradictions += 1,
+            Event::Removed { conversation, .. } => self.removed_from.push(conversation),
             Event::Request(request) => {
                 self.show(&request.message);
                 self.client()?.accept(request.message.from).await?;
@@ -109,6 +151,12 @@ impl Person {
     }
 
     fn show(&mut self, message: &Incoming) {
+        // What was shown and not marked as processed comes again after a crash, under the same number.
+        if message.number <= self.processed {
+            return;
+        }
+        self.processed = message.number;
+        // Of somebody who came with a conversation the relay says the handle a moment later.
         let from = message.handle.as_ref().map_or("?".into(), |handle| handle.name.to_string());
         let said = match &message.content.part {
             Part::Text(text) => text.clone(),

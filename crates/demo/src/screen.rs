@@ -52,6 +52,14 @@ impl Screen {
             return;
         }
         self.side_by_side(outcome);
+        self.line(&format!(
+            "\n{}",
+            self.paint(BOLD, "What it cost, from the first byte until everybody had it; both ways over the wire")
+        ));
+        for cost in &outcome.costs {
+            let (bytes, milliseconds) = (cost.bytes, cost.elapsed.as_secs_f64() * 1_000.0);
+            self.line(&format!("  {bytes:>9} bytes {milliseconds:>8.1} ms  {}", cost.what));
+        }
         self.line(&format!("\n{}", self.paint(BOLD, "Did it hold?")));
         for claim in &outcome.claims {
             let mark = if claim.holds { self.paint(GREEN, "✓") } else { self.paint(RED, "✗") };
@@ -76,7 +84,7 @@ impl Screen {
             head.chain(lines.iter().map(|line| format!("  {}: {}", line.from, line.said)))
         });
         let people: Vec<String> = people.collect();
-        let relay: Vec<String> = std::iter::once("for inbox  bytes  sealed".to_owned())
+        let relay: Vec<String> = std::iter::once("for log    bytes  sealed".to_owned())
             .chain(outcome.given.iter().map(given_line))
             .collect();
         for i in 0..people.len().max(relay.len()) {
@@ -98,7 +106,7 @@ impl Screen {
 }
 
 fn given_line(given: &Given) -> String {
-    format!("{}…   {:>6}  …{}", given.inbox, given.size, given.tail)
+    format!("{}…   {:>6}  …{}", given.log, given.size, given.tail)
 }
 
 fn fit(text: &str) -> String {
@@ -117,8 +125,10 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
     let screens: serde_json::Map<_, _> =
         outcome.screens.iter().map(|(name, shown)| ((*name).to_owned(), json!(lines(shown)))).collect();
     let given: Vec<_> =
-        outcome.given.iter().map(|g| json!({ "inbox": g.inbox, "bytes": g.size, "tail": g.tail })).collect();
+        outcome.given.iter().map(|g| json!({ "log": g.log, "bytes": g.size, "tail": g.tail })).collect();
     let claims: Vec<_> = outcome.claims.iter().map(|c| json!({ "holds": c.holds, "says": c.says })).collect();
+    let cost = |c: &crate::story::Cost| json!({ "what": c.what, "bytes": c.bytes, "milliseconds": c.elapsed.as_secs_f64() * 1_000.0 });
+    let costs: Vec<_> = outcome.costs.iter().map(cost).collect();
     let counts: serde_json::Map<_, _> =
         outcome.counts.iter().map(|(what, count)| (what.replace(' ', "_"), json!(count))).collect();
     json!({
@@ -127,6 +137,7 @@ fn as_json(outcome: &Outcome) -> serde_json::Value {
         "screens": screens,
         "relay": given,
         "claims": claims,
+        "costs": costs,
         "counts": counts,
         "seconds": outcome.elapsed.as_secs_f64(),
     })

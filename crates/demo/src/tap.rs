@@ -20,6 +20,11 @@ impl Recording {
         self.0.lock().expect("nobody panics while holding it").push(bytes.to_vec());
     }
 
+    /// How many bytes passed so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.lock().expect("nobody panics while holding it").iter().map(|message| message.len() as u64).sum()
+    }
+
     /// All of them, in the order in which they passed.
     pub fn messages(&self) -> Vec<Vec<u8>> {
         self.0.lock().expect("nobody panics while holding it").clone()

@@ -631,6 +631,8 @@ impl Engine {
                 None => {
                     self.insert_contact(account, Contact::new(None, log, Vec::new(), Standing::Stranger));
                     self.save_contact(turn, account);
+                    // What they are called only the relay says.
+                    self.link.to_refresh.insert(account);
                 }
                 Some(contact) if log.entries().len() > contact.log.entries().len() => {
                     if contact.log.advance(log.entries()).is_err() {

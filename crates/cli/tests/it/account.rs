@@ -12,6 +12,12 @@ fn an_account_says_who_it_is() {
         (&"alice@test".into(), &true.into(), &"direct".into())
     );
     assert_eq!(made["account"].as_str().unwrap().len(), 64);
+    world.person("carol");
+    world.run("carol", &["whoami"]).done().prints("conversations (MLS");
+    let carol = world.run("carol", &["whoami", "--json"]).done().objects("profile").remove(0);
+    assert_eq!(carol["mode"], "conversations");
+    world.run("carol", &["doctor"]).done().prints("ok   mode          conversations");
+    world.run("alice", &["doctor"]).done().prints("ok   mode          direct (no forward secrecy");
     world.run("alice", &["init", "alice@test"]).exits(1).says("left as it is");
     // Reached at another address: the same account.
     let moved = world.run("alice", &["init", "alice@test", "--relay", &world.url(), "--json"]).done();
@@ -29,11 +35,9 @@ fn a_handle_that_is_taken_can_be_replaced() {
         .exits(3)
         .says("repeat `sealwire init` with another handle");
     world.run("other", &["whoami"]).done().prints("not registered yet");
-    world
-        .run("other", &["init", "other@test", "--relay", &world.url()])
-        .done()
-        .prints("other@test")
-        .says("no forward secrecy");
+    world.run("other", &["init", "other@test", "--relay", &world.url()]).done().prints("other@test");
+    let direct = ["init", "direct@test", "--relay", &world.url(), "--direct"];
+    world.run("direct", &direct).done().says("no forward secrecy; only for peers that know nothing else");
 }
 
 #[test]
@@ -45,6 +49,8 @@ fn init_while_the_relay_is_away_can_be_repeated() {
     world.run("alice", &init).exits(4).says("repeat this command");
     let before = world.run("alice", &["whoami", "--json"]).done().objects("profile").remove(0);
     world.start_relay("relay");
+    let direct = [&init[..], &["--direct"]].concat();
+    world.run("alice", &direct).exits(1).says("made for conversations, which is for good");
     let after =
         world.run("alice", &["init", "alice@test", "--relay", &url, "--json"]).done().objects("profile").remove(0);
     assert_eq!(before["account"], after["account"]);

@@ -68,8 +68,8 @@ fn another_relay_and_another_person_need_a_decision() {
 #[test]
 fn two_copies_need_a_decision() {
     let world = World::new();
-    world.person("alice");
-    world.person("bob");
+    world.direct("alice");
+    world.direct("bob");
     world.run("alice", &["send", "bob", "one"]).done();
     copy_folder(&world.home("alice"), &world.home("copy"));
     world.run("alice", &["send", "bob", "two"]).done();
@@ -81,4 +81,26 @@ fn two_copies_need_a_decision() {
     let heard = world.run("bob", &["listen", "--once", "5", "--json"]).done();
     let texts: Vec<_> = heard.objects("message").into_iter().map(|message| message["text"].clone()).collect();
     assert_eq!(texts, ["one", "two", "three", "four", "five"]);
+}
+
+/// The same in a conversation, which each copy in turn has lost, and is added to again by whoever else is in it (C10).
+#[test]
+fn two_copies_of_a_conversation_need_a_decision() {
+    let world = World::new();
+    world.person("alice");
+    world.person("bob");
+    let bob = world.start("bob", &["listen", "--accept"]);
+    let hears = |text: &str| drop(bob.prints(text));
+    world.run("alice", &["send", "bob", "one", "--timeout", "50"]).done();
+    hears("one");
+    copy_folder(&world.home("alice"), &world.home("copy"));
+    world.run("alice", &["send", "bob", "two", "--timeout", "50"]).done();
+    hears("two");
+    world.run("copy", &["send", "bob", "three", "--timeout", "50"]).done();
+    hears("three");
+    world.run("alice", &["send", "bob", "four"]).exits(3).says("sealwire reclaim");
+    world.run("alice", &["reclaim"]).done().prints("new keys");
+    world.run("alice", &["send", "bob", "five", "--timeout", "50"]).done();
+    hears("four");
+    hears("five");
 }

@@ -104,7 +104,7 @@ fn a_peer_in_node_writes_and_reads() {
 /// M2, M3, M5: text and bytes both ways, with what was sent while one of them was away, in either suite.
 fn writes_and_reads(language: Language, suites: &str) {
     let world = World::new();
-    world.person("alice");
+    world.direct("alice");
     let Some(pat) = Peer::new(&world, language, "pat", suites) else { return };
     let alice = account_of(&world, "alice");
     let long = "long ü ".repeat(2_000);
@@ -161,7 +161,7 @@ fn a_peer_in_node_rejects_what_was_altered() {
 /// M6: a byte of the stored message is flipped at the relay. Nothing of it is shown, and what comes behind it is.
 fn rejects_what_was_altered(language: Language) {
     let mut world = World::new();
-    world.person("alice");
+    world.direct("alice");
     let Some(pat) = Peer::new(&world, language, "pat", "2,1") else { return };
     world.run("alice", &["send", "pat", "never to be seen"]).done();
     world.stop_relay();
@@ -200,7 +200,7 @@ fn peers_of_two_languages_write_to_each_other() {
 #[test]
 fn a_peer_wants_an_account_id_first() {
     let world = World::new();
-    world.person("alice");
+    world.direct("alice");
     for language in [Language::Python, Language::Node] {
         let Some(peer) = Peer::new(&world, language, &format!("{language:?}").to_lowercase(), "2,1") else { return };
         peer.run(&["send", "alice", "hi"]).exits(1);

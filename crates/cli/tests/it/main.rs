@@ -5,5 +5,6 @@ mod account;
 mod decisions;
 mod demo;
 mod foreign;
+mod group;
 mod talk;
 mod world;

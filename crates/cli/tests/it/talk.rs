@@ -7,6 +7,18 @@ fn two_people_write() {
     let world = World::new();
     world.person("alice");
     world.person("bob");
+    writes_and_reads(&world);
+}
+
+#[test]
+fn two_people_write_in_direct_mode() {
+    let world = World::new();
+    world.direct("alice");
+    world.direct("bob");
+    writes_and_reads(&world);
+}
+
+fn writes_and_reads(world: &World) {
     let sent = world.run("alice", &["send", "bob@test", "Hello,", "Bob", "--json"]).done();
     assert_eq!(sent.objects("sent")[0]["state"], "accepted");
     world.run_with("alice", &["send", "bob", "-"], "two\nlines ü\n".as_bytes()).done();
@@ -140,8 +152,32 @@ fn a_chat_goes_on_after_the_relay_was_away() {
     let mut world = World::new();
     world.person("alice");
     world.person("bob");
+    chats(&mut world);
+}
+
+#[test]
+fn a_chat_in_direct_mode_says_what_it_is() {
+    let mut world = World::new();
+    world.direct("alice");
+    world.direct("bob");
+    world.start("alice", &["chat", "bob@test"]).says("no forward secrecy; only for peers that know nothing else");
+    chats(&mut world);
+}
+
+/// D: an account for the one mode and one for the other do not reach each other, and both are told why.
+#[test]
+fn the_two_modes_stay_apart() {
+    let world = World::new();
+    world.person("alice");
+    world.direct("small");
+    world.run("alice", &["send", "small", "down?"]).exits(3).says("nothing is ever sent by the weaker way");
+    world.run("small", &["send", "alice", "up?"]).exits(3).says("which one for direct mode does not reach");
+    world.run("alice", &["group", "create", "g", "small"]).exits(3).says("cannot be added to a group");
+    world.run("small", &["group", "create", "g", "alice"]).exits(3).says("direct mode, which has no groups");
+}
+
+fn chats(world: &mut World) {
     let mut alice = world.start("alice", &["chat", "bob@test"]);
-    alice.says("no forward secrecy");
     alice.write("hello bob");
     alice.says("not verified");
     let mut bob = world.start("bob", &["chat", "alice"]);

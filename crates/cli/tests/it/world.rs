@@ -56,10 +56,19 @@ impl World {
         path
     }
 
-    /// Somebody who is registered.
+    /// Somebody who is registered, for conversations.
     pub(crate) fn person(&self, name: &str) {
+        self.init(name, &[]);
+    }
+
+    /// Somebody who is registered, for direct mode.
+    pub(crate) fn direct(&self, name: &str) {
+        self.init(name, &["--direct"]);
+    }
+
+    fn init(&self, name: &str, more: &[&str]) {
         let (handle, url) = (format!("{name}@test"), self.url());
-        self.run(name, &["init", &handle, "--relay", &url, "--receipt-delay", "20"]).done();
+        self.run(name, &[&["init", &handle, "--relay", &url, "--receipt-delay", "20"], more].concat()).done();
     }
 
     pub(crate) fn command(&self, name: &str, arguments: &[&str]) -> Command {

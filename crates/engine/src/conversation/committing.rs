@@ -435,9 +435,9 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
         let Some(group) = &mut conversation.group else { return Ok(()) };
         let accounts = |group: &Group| group.members().iter().map(|m| m.account).collect::<BTreeSet<_>>();
-        let (before, name) = (accounts(group), group.data().name.clone());
+        let (before, data) = (accounts(group), group.data().clone());
         group.merge_own(&mut desk!(self, turn)).map_err(|_| QuarantineReason::InvalidCommit)?;
-        let (after, name_now) = (accounts(group), group.data().name.clone());
+        let after = accounts(group);
         if let Some(pending) = conversation.pending.take() {
             self.link.in_flight.remove(&pending.envelope);
         }
@@ -452,9 +452,7 @@ impl Engine {
         if is_group && (!added.is_empty() || !removed.is_empty()) {
             turn.event(Event::Members { conversation: id, by: own, added, removed });
         }
-        if name_now != name {
-            turn.event(Event::Renamed { conversation: id, by: own, name: name_now });
-        }
+        self.tell_renamed(turn, id, own, &data);
         self.note_readded_by_own(turn, id, &devices);
         self.drop_done(turn, id);
         self.save_intent(turn, id);

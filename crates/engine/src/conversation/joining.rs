@@ -159,11 +159,17 @@ impl Engine {
         self.conversations.insert(id, conversation);
         self.save_conversation(turn, id);
         self.save_intent(turn, id);
-        turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name, by: inviter.account });
+        if !self.is_blocked(inviter.account) {
+            turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name, by: inviter.account });
+        }
         if rejoins {
             self.resend_unconfirmed(turn, id);
         }
         Ok(())
+    }
+
+    fn is_blocked(&self, account: sealwire_wire::AccountId) -> bool {
+        self.contacts.get(&account).is_some_and(|contact| contact.blocked)
     }
 
     /// What this device refuses to be in: a conversation of two that is not of these two, or one that was begun by
@@ -185,7 +191,9 @@ impl Engine {
         if joined.evidence.logs().any(contradicts) {
             return Err(QuarantineReason::BadSender);
         }
-        if self.contacts.get(&joined.inviter.account).is_some_and(|contact| contact.blocked) {
+        // A conversation of two is joined in any case, and what is said in it dropped: there is no other one after a block
+        // is taken back.
+        if data.kind == ConversationKind::Group && self.is_blocked(joined.inviter.account) {
             return Err(QuarantineReason::Blocked);
         }
         Ok(())

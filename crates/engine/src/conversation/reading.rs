@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use sealwire_keys::{chain_step, content_id};
 use sealwire_session::mls::{Applied, InvalidCommit, Opened, OpenedError};
 use sealwire_wire::content::{Content, Part};
-use sealwire_wire::conversation::ConversationKind;
+use sealwire_wire::conversation::{ConversationKind, GroupData};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
 use sealwire_wire::{AccountId, Chain, ConversationId, LogId, Position, Time};
@@ -274,6 +274,7 @@ impl Engine {
             // Somebody else began this conversation first; this device reads on when their Welcome is there (C8).
             return self.lose_creation(turn, id);
         }
+        let before = group.data().clone();
         let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &conversation.leaving);
         let applied = match judged {
             Ok(judged) => group.apply(&mut desk!(self, turn), judged).map_err(|_| QuarantineReason::InvalidCommit)?,
@@ -293,6 +294,7 @@ impl Engine {
         self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
         self.take_evidence(turn, &applied.evidence);
         self.tell_applied(turn, id, &applied);
+        self.tell_renamed(turn, id, applied.author.account, &before);
         let added: Vec<_> = applied.added.iter().map(|member| member.device).collect();
         self.note_readded(turn, id, &added);
         if applied.removes_self && added.contains(&self.secrets.device_id()) {
@@ -315,6 +317,16 @@ impl Engine {
         added.dedup();
         if !added.is_empty() || !removed.is_empty() {
             turn.event(Event::Members { conversation: id, by, added, removed });
+        }
+    }
+
+    /// Who is what changes with the members, too; that is told as such.
+    pub(super) fn tell_renamed(&self, turn: &mut Turn<'_>, id: ConversationId, by: AccountId, before: &GroupData) {
+        let Some(group) = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref()) else { return };
+        let (now, is_member) = (group.data(), |account| group.members().iter().any(|member| member.account == account));
+        let roles = |data: &GroupData| data.roles.iter().copied().filter(|(who, _)| is_member(*who)).collect::<Vec<_>>();
+        if now.name != before.name || roles(now) != roles(before) {
+            turn.event(Event::Renamed { conversation: id, by, name: now.name.clone() });
         }
     }
 

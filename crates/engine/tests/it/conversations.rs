@@ -80,6 +80,25 @@ fn two_people_talk() {
     }
 }
 
+/// Somebody who is blocked begins a conversation, is not heard, and is once the block was taken back.
+#[test]
+fn a_block_that_is_taken_back_leaves_a_conversation() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    let handle = world.people[0].handle.clone();
+    world.command(1, Command::Find(handle)).unwrap();
+    let alice = world.account(0);
+    world.command(1, Command::Block(alice)).unwrap();
+    world.write(0, 1, "can you hear me?");
+    world.pass(5_000);
+    assert!(!world.people[1].saw(|event| matches!(event, Event::Joined { .. })));
+    world.command(1, Command::Unblock(alice)).unwrap();
+    world.write(0, 1, "and now?");
+    world.pass(5_000);
+    assert_eq!(world.shown(1), ["and now?"]);
+    let dropped = quarantined(&world);
+    assert!(!dropped.is_empty() && dropped.iter().all(|reason| *reason == QuarantineReason::Blocked), "{dropped:?}");
+}
+
 /// C8: both begin at once, and one conversation comes of it, with nothing lost.
 #[test]
 fn two_who_begin_at_once_have_one_conversation() {
@@ -128,6 +147,10 @@ fn a_group_lives() {
         let id = group(&mut world, "Lunch");
         agree(&mut world, &[0, 1, 2, 3], id);
         assert_eq!(view(&mut world, 1, id).name, "Lunch");
+        // Bob and Carol have never looked each other up, and know what they are called.
+        let carol = (world.account(2), world.people[2].handle.clone());
+        let Ok(Reply::Contacts(contacts)) = world.command(1, Command::Contacts) else { panic!() };
+        assert!(contacts.iter().any(|contact| contact.account == carol.0 && contact.handle.as_ref() == Some(&carol.1)));
         say(&mut world, 1, id, "to all");
         world.pass(1_000);
         for reader in [0, 2, 3] {
@@ -142,6 +165,10 @@ fn a_group_lives() {
         assert_eq!(world.shown(3), ["to all"]);
         agree(&mut world, &[0, 1, 2], id);
         assert_eq!(view(&mut world, 1, id).name, "Dinner");
+        for told in [0, 1, 2] {
+            let named = |event: &Event| matches!(event, Event::Renamed { name, .. } if name == "Dinner");
+            assert!(world.people[told].saw(named), "{told}");
+        }
         world.command(0, Command::Find(handle)).unwrap();
         change(&mut world, 0, id, GroupChange::Add(vec![dave])).unwrap();
         world.pass(60_000);

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use sealwire_client::{Event, MessageState, Part};
+use sealwire_client::{Event, MessageState, Mode, Part};
 use sealwire_demo::tap;
 
 use crate::people::{PATIENCE, Program, befriend, files_below, join, next};
@@ -68,8 +68,8 @@ async fn no_canary_is_found_anywhere() {
     let (data, log) = (home.path().join("relay"), home.path().join("relay.log"));
     let relay = Program::start(&data, 0, &log);
     let (address, recording) = tap::open(relay.address).await.unwrap();
-    let (alice, mut alice_events) = join(home.path(), address, "alice").await;
-    let (bob, mut events) = join(home.path(), address, "bob").await;
+    let (alice, mut alice_events) = join(home.path(), address, "alice", Mode::Direct).await;
+    let (bob, mut events) = join(home.path(), address, "bob", Mode::Direct).await;
     befriend(&alice, &mut alice_events, &bob, &mut events, "bob").await;
     let mut rng = ChaCha20Rng::seed_from_u64(u64::from(std::process::id()));
     let canaries: BTreeSet<String> = (0..MESSAGES).map(|_| canary(&mut rng)).collect();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use sealwire_client::{Client, Event, Events, MessageState, Part};
+use sealwire_client::{Client, Event, Events, MessageState, Mode, Part};
 
 use crate::people::{PATIENCE, Program, befriend, join};
 
@@ -18,6 +18,15 @@ const ON_THEIR_WAY: u64 = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_accepted_is_lost_when_the_relay_is_killed() {
+    kill_under_load(Mode::Direct).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_conversation_loses_anything_when_the_relay_is_killed() {
+    kill_under_load(Mode::Mls).await;
+}
+
+async fn kill_under_load(mode: Mode) {
     let kills = std::env::var("SEALWIRE_KILLS").map_or(25, |kills| kills.parse().unwrap());
     let home = tempfile::tempdir().unwrap();
     let (data, log) = (home.path().join("relay"), home.path().join("relay.log"));
@@ -28,8 +37,8 @@ async fn nothing_accepted_is_lost_when_the_relay_is_killed() {
     let mut pairs = Vec::new();
     for pair in 0..PAIRS {
         let (from, to) = (format!("from{pair}"), format!("to{pair}"));
-        let (sender, mut sender_events) = join(home.path(), address, &from).await;
-        let (reader, mut events) = join(home.path(), address, &to).await;
+        let (sender, mut sender_events) = join(home.path(), address, &from, mode).await;
+        let (reader, mut events) = join(home.path(), address, &to, mode).await;
         befriend(&sender, &mut sender_events, &reader, &mut events, &to).await;
         let writing = tokio::spawn(write(sender, format!("{to}@here"), Arc::clone(&stop), Arc::clone(&accepted)));
         // Somebody has to take them, or the states would not be told.
@@ -70,7 +79,7 @@ async fn nothing_accepted_is_lost_when_the_relay_is_killed() {
     }
     writeln!(
         std::io::stderr(),
-        "killed: {kills} times with SIGKILL under load; {total} messages, each shown once and in order"
+        "killed: {kills} times with SIGKILL under load, {mode:?}; {total} messages, each shown once and in order"
     )
     .unwrap();
 }

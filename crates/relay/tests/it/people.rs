@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sealwire_client::{Account, Client, Event, Events, Unlock};
+use sealwire_client::{Account, Client, Event, Events, Mode, Unlock};
 
 /// Everything takes milliseconds; a machine under load takes more.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -50,9 +50,10 @@ impl Drop for Program {
     }
 }
 
-/// A new account, connected.
-pub(crate) async fn join(home: &Path, relay: SocketAddr, name: &str) -> (Client, Events) {
+/// A new account for conversations or for direct mode, connected.
+pub(crate) async fn join(home: &Path, relay: SocketAddr, name: &str, mode: Mode) -> (Client, Events) {
     let account = Account::new(&format!("{name}@here"), &format!("ws://{relay}")).unwrap().receipt_delay_ms(200);
+    let account = if mode == Mode::Direct { account.direct() } else { account };
     let key = Unlock::KeyFile(home.join(format!("{name}.key")));
     let joined = Client::create(&home.join(name), key, account).await.unwrap();
     joined.0.connected().await.unwrap();

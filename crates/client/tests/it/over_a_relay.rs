@@ -1,120 +1,98 @@
-//! The SDK over real sockets and a real relay.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! The SDK over real sockets and a real relay: what it promises an application, whatever the mode.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealwire_client::{
-    Account, Client, Code, Command, Event, Events, Handle, LogInProblem, MessageState, Part, Refusal, Unlock,
-};
-use sealwire_relay::{Registration, Server, start_local};
+use sealwire_client::{Account, Client, Code, Command, Event, Handle, LogInProblem, MessageState, Mode, Part, Refusal};
+use sealwire_relay::{Registration, start_local};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn relay(home: &Path) -> Server {
-    start_local(&home.join("relay"), 0, Some("here"), Registration::Open).await.unwrap()
-}
-
-fn key(home: &Path, name: &str) -> Unlock {
-    Unlock::KeyFile(home.join(format!("{name}.key")))
-}
-
-async fn join(home: &Path, relay: &Server, name: &str) -> (Client, Events) {
-    let account = Account::new(&format!("{name}@here"), &format!("ws://{}", relay.address())).unwrap();
-    let joined = Client::create(&home.join(name), key(home, name), account.receipt_delay_ms(20)).await.unwrap();
-    joined.0.connected().await.unwrap();
-    joined
-}
-
-async fn next(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Event {
-    let look = async {
-        loop {
-            let event = events.next().await.expect("the client is open");
-            if wanted(&event) {
-                return event;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, look).await.expect("in time")
-}
+use crate::people::{PATIENCE, join, key, next, relay};
 
 /// L8: what an application did not process is told again at the next start, and what it processed is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_told_until_it_was_processed() {
-    let home = tempfile::tempdir().unwrap();
-    let relay = relay(home.path()).await;
-    let (alice, _alice_events) = join(home.path(), &relay, "alice").await;
-    let (bob, mut events) = join(home.path(), &relay, "bob").await;
-    alice.send_text("bob@here", "one").await.unwrap();
-    alice.send_text("bob@here", "two").await.unwrap();
-    let is = |text: &'static str| move |event: &Event| matches!(event, Event::Request(r) if r.message.content.part == Part::Text(text.into()));
-    next(&mut events, is("one")).await;
-    // Asking for the next one says that "one" was processed; "two" is taken and not.
-    next(&mut events, is("two")).await;
-    bob.close().await;
-    drop(events);
-    let (bob, mut events) = Client::open(&home.path().join("bob"), key(home.path(), "bob")).await.unwrap();
-    let again = next(&mut events, |event| matches!(event, Event::Request(_) | Event::Message(_))).await;
-    assert!(is("two")(&again), "{again:?}");
-    bob.close().await;
+    for mode in [Mode::Mls, Mode::Direct] {
+        let home = tempfile::tempdir().unwrap();
+        let relay = relay(home.path()).await;
+        let (alice, _alice_events) = join(home.path(), &relay, "alice", mode).await;
+        let (bob, mut events) = join(home.path(), &relay, "bob", mode).await;
+        alice.send_text("bob@here", "one").await.unwrap();
+        alice.send_text("bob@here", "two").await.unwrap();
+        let is = |text: &'static str| move |event: &Event| matches!(event, Event::Request(r) if r.message.content.part == Part::Text(text.into()));
+        next(&mut events, is("one")).await;
+        // Asking for the next one says that "one" was processed; "two" is taken and not.
+        next(&mut events, is("two")).await;
+        bob.close().await;
+        drop(events);
+        let (bob, mut events) = Client::open(&home.path().join("bob"), key(home.path(), "bob")).await.unwrap();
+        let again = next(&mut events, |event| matches!(event, Event::Request(_) | Event::Message(_))).await;
+        assert!(is("two")(&again), "{again:?}");
+        bob.close().await;
+    }
 }
 
 /// `Sent::reached` tells when; an offline outbox goes out when the relay is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outbox_waits_for_the_relay() {
-    let home = tempfile::tempdir().unwrap();
-    let first = relay(home.path()).await;
-    let port = first.address().port();
-    let (alice, _alice_events) = join(home.path(), &first, "alice").await;
-    let (bob, mut bob_events) = join(home.path(), &first, "bob").await;
-    alice.find("bob@here").await.unwrap();
-    first.stop().await;
-    let sent = alice.send_text("bob@here", "saved").await.unwrap();
-    assert_eq!(alice.state(sent.number).await.unwrap(), Some(MessageState::Queued));
-    let _second = start_local(&home.path().join("relay"), port, Some("here"), Registration::Open).await.unwrap();
-    let reached = tokio::time::timeout(PATIENCE, sent.reached(MessageState::Accepted)).await.expect("in time");
-    assert!(reached.unwrap() >= MessageState::Accepted);
-    next(&mut bob_events, |event| matches!(event, Event::Request(_))).await;
-    drop(bob);
+    for mode in [Mode::Mls, Mode::Direct] {
+        let home = tempfile::tempdir().unwrap();
+        let first = relay(home.path()).await;
+        let port = first.address().port();
+        let (alice, _alice_events) = join(home.path(), &first, "alice", mode).await;
+        let (bob, mut bob_events) = join(home.path(), &first, "bob", mode).await;
+        alice.find("bob@here").await.unwrap();
+        first.stop().await;
+        let sent = alice.send_text("bob@here", "saved").await.unwrap();
+        assert_eq!(alice.state(sent.number).await.unwrap(), Some(MessageState::Queued));
+        let _second = start_local(&home.path().join("relay"), port, Some("here"), Registration::Open).await.unwrap();
+        let reached = tokio::time::timeout(PATIENCE, sent.reached(MessageState::Accepted)).await.expect("in time");
+        assert!(reached.unwrap() >= MessageState::Accepted);
+        next(&mut bob_events, |event| matches!(event, Event::Request(_))).await;
+        drop(bob);
+    }
 }
 
 /// Anything that reads as a stream, up to the message limit; beyond it a named refusal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_read_to_its_end_or_refused() {
-    let home = tempfile::tempdir().unwrap();
-    let relay = relay(home.path()).await;
-    let (alice, _alice_events) = join(home.path(), &relay, "alice").await;
-    let (_bob, mut events) = join(home.path(), &relay, "bob").await;
-    alice.send_from("bob@here", &[7u8; 10_000][..]).await.unwrap();
-    let is_it = |event: &Event| matches!(event, Event::Request(r) if matches!(&r.message.content.part, Part::Bytes { bytes, .. } if bytes == &[7; 10_000]));
-    next(&mut events, is_it).await;
-    let refused = alice.send_from("bob@here", std::io::repeat(1)).await.unwrap_err();
-    assert!(matches!(refused, sealwire_client::Error::Refused(Refusal::TooLarge(_))), "{refused}");
-    let nobody = alice.find("nobody@here").await.unwrap_err();
-    let handle = Handle::parse("nobody@here").unwrap();
-    assert!(matches!(nobody, sealwire_client::Error::Refused(Refusal::NotFound(found)) if found == handle));
+    for mode in [Mode::Mls, Mode::Direct] {
+        let home = tempfile::tempdir().unwrap();
+        let relay = relay(home.path()).await;
+        let (alice, _alice_events) = join(home.path(), &relay, "alice", mode).await;
+        let (_bob, mut events) = join(home.path(), &relay, "bob", mode).await;
+        alice.send_from("bob@here", &[7u8; 10_000][..]).await.unwrap();
+        let is_it = |event: &Event| matches!(event, Event::Request(r) if matches!(&r.message.content.part, Part::Bytes { bytes, .. } if bytes == &[7; 10_000]));
+        next(&mut events, is_it).await;
+        let refused = alice.send_from("bob@here", std::io::repeat(1)).await.unwrap_err();
+        assert!(matches!(refused, sealwire_client::Error::Refused(Refusal::TooLarge(_))), "{refused}");
+        let nobody = alice.find("nobody@here").await.unwrap_err();
+        let handle = Handle::parse("nobody@here").unwrap();
+        assert!(matches!(nobody, sealwire_client::Error::Refused(Refusal::NotFound(found)) if found == handle));
+    }
 }
 
 /// What could not be saved is not sent, the caller is told, and the client goes on with what is stored: no counter, no
 /// message of the failed step is kept in memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_saved_is_not_sent() {
-    let home = tempfile::tempdir().unwrap();
-    let relay = relay(home.path()).await;
-    let (alice, _alice_events) = join(home.path(), &relay, "alice").await;
-    let (_bob, mut events) = join(home.path(), &relay, "bob").await;
-    alice.find("bob@here").await.unwrap();
-    // Somebody else writes to the file for longer than SQLite waits.
-    let other = rusqlite::Connection::open(home.path().join("alice/client.db")).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = alice.send_text("bob@here", "never saved").await.unwrap_err();
-    assert!(matches!(refused, sealwire_client::Error::NotSaved(_)), "{refused}");
-    other.execute_batch("ROLLBACK").unwrap();
-    let sent = alice.send_text("bob@here", "saved").await.unwrap();
-    tokio::time::timeout(PATIENCE, sent.reached(MessageState::Accepted)).await.expect("in time").unwrap();
-    let first = next(&mut events, |event| matches!(event, Event::Request(_))).await;
-    assert!(matches!(first, Event::Request(r) if r.message.content.part == Part::Text("saved".into())));
+    for mode in [Mode::Mls, Mode::Direct] {
+        let home = tempfile::tempdir().unwrap();
+        let relay = relay(home.path()).await;
+        let (alice, _alice_events) = join(home.path(), &relay, "alice", mode).await;
+        let (_bob, mut events) = join(home.path(), &relay, "bob", mode).await;
+        alice.find("bob@here").await.unwrap();
+        // Somebody else writes to the file for longer than SQLite waits.
+        let other = rusqlite::Connection::open(home.path().join("alice/client.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let refused = alice.send_text("bob@here", "never saved").await.unwrap_err();
+        assert!(matches!(refused, sealwire_client::Error::NotSaved(_)), "{refused}");
+        other.execute_batch("ROLLBACK").unwrap();
+        let sent = alice.send_text("bob@here", "saved").await.unwrap();
+        tokio::time::timeout(PATIENCE, sent.reached(MessageState::Accepted)).await.expect("in time").unwrap();
+        let first = next(&mut events, |event| matches!(event, Event::Request(_))).await;
+        assert!(matches!(first, Event::Request(r) if r.message.content.part == Part::Text("saved".into())));
+    }
 }
 
 /// HR-01, P: what a person has to know reaches an application that is behind, whatever anybody sends meanwhile: here more
@@ -123,9 +101,9 @@ async fn what_cannot_be_saved_is_not_sent() {
 async fn what_a_person_has_to_know_is_not_pushed_out() {
     let home = tempfile::tempdir().unwrap();
     let relay = relay(home.path()).await;
-    let (alice, mut events) = join(home.path(), &relay, "alice").await;
-    let (bob, _bob_events) = join(home.path(), &relay, "bob").await;
-    let (mallory, _mallory_events) = join(home.path(), &relay, "mallory").await;
+    let (alice, mut events) = join(home.path(), &relay, "alice", Mode::Direct).await;
+    let (bob, _bob_events) = join(home.path(), &relay, "bob", Mode::Direct).await;
+    let (mallory, _mallory_events) = join(home.path(), &relay, "mallory", Mode::Direct).await;
     let refused = alice.find("mallory@here").await.unwrap().account;
     alice.command(Command::Block(refused)).await.unwrap();
     alice.find("bob@here").await.unwrap();
@@ -208,9 +186,9 @@ async fn tls_proxy(home: &Path, relay: std::net::SocketAddr) -> (std::path::Path
 async fn a_slow_application_is_not_starved_by_traffic() {
     let home = tempfile::tempdir().unwrap();
     let relay = relay(home.path()).await;
-    let (alice, mut alice_events) = join(home.path(), &relay, "alice").await;
+    let (alice, mut alice_events) = join(home.path(), &relay, "alice", Mode::Direct).await;
     // Receipts later than the whole test takes, so that no timer of theirs wakes the driver.
-    let bob = Account::new("bob@here", &format!("ws://{}", relay.address())).unwrap().receipt_delay_ms(60_000);
+    let bob = Account::new("bob@here", &format!("ws://{}", relay.address())).unwrap().direct().receipt_delay_ms(60_000);
     let (bob, mut events) = Client::create(&home.path().join("bob"), key(home.path(), "bob"), bob).await.unwrap();
     bob.connected().await.unwrap();
     let drain = tokio::spawn(async move { while alice_events.next().await.is_some() {} });
@@ -247,20 +225,23 @@ async fn a_slow_application_is_not_starved_by_traffic() {
 /// Whoever stops waiting for the next event has not lost the mark of the last one, and gets nothing twice later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_for_events_may_be_given_up() {
-    let home = tempfile::tempdir().unwrap();
-    let relay = relay(home.path()).await;
-    let (alice, _alice_events) = join(home.path(), &relay, "alice").await;
-    let (bob, mut events) = join(home.path(), &relay, "bob").await;
-    alice.send_text("bob@here", "once").await.unwrap();
-    next(&mut events, |event| matches!(event, Event::Request(_))).await;
-    for _ in 0..3 {
-        // Polled once and dropped.
-        let _ = tokio::time::timeout(Duration::ZERO, events.next()).await;
+    for mode in [Mode::Mls, Mode::Direct] {
+        let home = tempfile::tempdir().unwrap();
+        let relay = relay(home.path()).await;
+        let (alice, _alice_events) = join(home.path(), &relay, "alice", mode).await;
+        let (bob, mut events) = join(home.path(), &relay, "bob", mode).await;
+        alice.send_text("bob@here", "once").await.unwrap();
+        next(&mut events, |event| matches!(event, Event::Request(_))).await;
+        for _ in 0..3 {
+            // Polled once and dropped.
+            let _ = tokio::time::timeout(Duration::ZERO, events.next()).await;
+        }
+        // Whatever else comes is not a message.
+        while tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_ok() {}
+        bob.close().await;
+        let (_bob, mut events) = Client::open(&home.path().join("bob"), key(home.path(), "bob")).await.unwrap();
+        let told =
+            async { while !matches!(events.next().await, Some(Event::Request(_) | Event::Message(_)) | None) {} };
+        assert!(tokio::time::timeout(Duration::from_secs(1), told).await.is_err(), "told again");
     }
-    // Whatever else comes is not a message.
-    while tokio::time::timeout(Duration::from_millis(100), events.next()).await.is_ok() {}
-    bob.close().await;
-    let (_bob, mut events) = Client::open(&home.path().join("bob"), key(home.path(), "bob")).await.unwrap();
-    let told = async { while !matches!(events.next().await, Some(Event::Request(_) | Event::Message(_)) | None) {} };
-    assert!(tokio::time::timeout(Duration::from_secs(1), told).await.is_err(), "told again");
 }
