@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Change, Command, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings, StoredMessage, Suite, Table,
+    Change, Command, ConversationView, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings, StoredMessage, Suite, Table,
     Ticket, To,
 };
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::ToRelay;
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{AccountId, Time};
+use sealwire_wire::{AccountId, ConversationId, InboxAddress, Time};
 use zeroize::Zeroizing;
 
 use crate::dice::Dice;
@@ -29,6 +29,8 @@ pub(crate) struct Stepped {
     pub(crate) events: Vec<Event>,
     /// Messages whose `Queued` was told to the person: they are saved, and must arrive.
     pub(crate) queued: Vec<(Ticket, u64)>,
+    /// Groups that this device begins.
+    pub(crate) groups: Vec<ConversationId>,
     /// Commands that were refused.
     pub(crate) refused: Vec<(Ticket, Refusal)>,
     /// Whether the process ended in the middle.
@@ -101,6 +103,7 @@ impl Device {
             network: Vec::new(),
             events: Vec::new(),
             queued: Vec::new(),
+            groups: Vec::new(),
             refused: Vec::new(),
             crashed: false,
             commit_failed: false,
@@ -195,16 +198,36 @@ impl Device {
         self.engine.as_ref().map(|engine| engine.profile().account)
     }
 
-    /// The text messages of the history, in its order: with whom, whether incoming, and what.
-    pub(crate) fn history(&self) -> Vec<(AccountId, bool, String)> {
+    /// The text messages of the history, in its order: with whom or whose, whether incoming, and what. What was said to
+    /// this account alone, or in groups.
+    pub(crate) fn history(&self, in_groups: bool) -> Vec<(AccountId, bool, String)> {
         let messages = self.disk.iter().filter(|((table, _), _)| *table == Table::Message);
         let mut messages: Vec<_> = messages.filter_map(|((_, key), value)| StoredMessage::decode(key, value)).collect();
         messages.sort_by_key(|message| message.number);
+        let groups: BTreeSet<[u8; 32]> = self.conversations().iter().map(|view| view.conversation.0).collect();
+        let is_said = |message: &StoredMessage| {
+            let in_group = message.from.is_some() || groups.contains(&message.with);
+            in_group == in_groups
+        };
         let text = |message: StoredMessage| match message.content.part {
-            Part::Text(text) => Some((AccountId(message.with), message.incoming, text)),
+            Part::Text(text) => Some((message.from.unwrap_or(AccountId(message.with)), message.incoming, text)),
             _ => None,
         };
-        messages.into_iter().filter_map(text).collect()
+        messages.into_iter().filter(is_said).filter_map(text).collect()
+    }
+
+    /// Its conversations; none while the process is not running.
+    pub(crate) fn conversations(&self) -> Vec<ConversationView> {
+        self.engine.as_ref().map(Engine::conversations).unwrap_or_default()
+    }
+
+    pub(crate) fn inbox(&self) -> Option<InboxAddress> {
+        self.engine.as_ref().map(|engine| engine.profile().inbox)
+    }
+
+    /// Those whom this account knows.
+    pub(crate) fn knows(&self, account: AccountId) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.contact(account).is_some())
     }
 }
 
@@ -236,6 +259,7 @@ fn perform(output: Output, stepped: &mut Stepped) {
         Output::Disconnect => stepped.network.push(ToNetwork::Disconnect),
         Output::Event(event) => stepped.events.push(event),
         Output::Reply(ticket, Ok(Reply::Queued(number))) => stepped.queued.push((ticket, number)),
+        Output::Reply(_, Ok(Reply::Group(id))) => stepped.groups.push(id),
         Output::Reply(ticket, Err(refusal)) => stepped.refused.push((ticket, refusal)),
         Output::Reply(_, Ok(_)) => {}
     }

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         }
     }
     let begin = Instant::now();
-    let (mut messages, mut envelopes, mut troubles, mut entries, mut stale) = (0, 0, 0, 0, 0);
+    let (mut messages, mut envelopes, mut troubles, mut entries, mut stale, mut said) = (0, 0, 0, 0, 0, 0);
     for seed in from..from + seeds {
         let report = sealwire_sim::run(seed);
         messages += report.messages;
@@ -29,17 +29,22 @@ fn main() -> ExitCode {
         if trace || report.violation.is_some() {
             report.trace.iter().for_each(|line| println!("{line}"));
         }
+        let talking = sealwire_sim::run_talking(seed);
+        said += talking.messages;
+        if trace || talking.violation.is_some() {
+            talking.trace.iter().for_each(|line| println!("{line}"));
+        }
         let conversation = sealwire_sim::run_conversation(seed);
         entries += conversation.entries;
         stale += conversation.stale;
-        if let Some(violation) = report.violation.or(conversation.violation) {
+        if let Some(violation) = report.violation.or(talking.violation).or(conversation.violation) {
             println!("seed {seed} FAILED: {violation}");
             return ExitCode::FAILURE;
         }
     }
     let elapsed = begin.elapsed().as_secs_f64();
     println!(
-        "{seeds} seeds from {from} passed in {elapsed:.1} s, {:.1} seeds/s: {messages} messages, {envelopes} envelopes, {troubles} troubles; conversation logs: {entries} entries, {stale} stale",
+        "{seeds} seeds from {from} passed in {elapsed:.1} s, {:.1} seeds/s: {messages} messages, {envelopes} envelopes, {troubles} troubles; in conversations: {said} messages; conversation logs: {entries} entries, {stale} stale",
         seeds as f64 / elapsed
     );
     ExitCode::SUCCESS

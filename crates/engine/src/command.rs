@@ -145,6 +145,8 @@ pub struct ConversationView {
     pub devices: usize,
     /// Whether this device is in it, and has what it needs to follow it.
     pub active: bool,
+    /// Whether this device was removed from it.
+    pub out: bool,
     /// How often its keys were renewed since it began.
     pub epoch: u64,
     /// What all members of that epoch have in common, and nobody else: to compare.

@@ -530,13 +530,17 @@ impl Engine {
         if contact.standing == Standing::Accepted {
             return Ok(Reply::Done);
         }
+        let has_asked = contact.waiting > 0;
         if let Some(handle) = self.handle_of(account).filter(|handle| !self.handles.contains_key(handle)) {
             self.pin_handle(turn, handle.clone(), account);
             // What was written to that handle before is for them, and goes first.
             self.resolve(turn, &handle);
         }
         self.accept_contact(turn, account);
-        self.hand_presence(turn, account);
+        if has_asked {
+            // Whoever was only met in a group would not take it.
+            self.hand_presence(turn, account);
+        }
         Ok(Reply::Done)
     }
 

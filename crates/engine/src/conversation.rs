@@ -44,6 +44,8 @@ pub(crate) struct Conversation {
     removed: bool,
     /// Whether entries are gone that it needs.
     behind: bool,
+    /// Whether messages since the newest commit are gone that it has not read.
+    missed: bool,
     /// Whether its own keys are to be replaced before anything is sealed: the store may have been put back (N3).
     must_update: bool,
     /// Everything at or before it was read.
@@ -87,7 +89,9 @@ pub(crate) struct Conversation {
     leave_due: Option<Time>,
     /// When this device answers who asked to be added again, if nobody else has.
     readd_due: Option<Time>,
-    readd_sent: bool,
+    /// When this device asks again, and how often it has.
+    readd_again: Option<Time>,
+    readds_sent: u32,
     /// Devices that the commit that waits adds again.
     answered: Vec<DeviceId>,
     /// Which of its groups the last one was.
@@ -153,6 +157,7 @@ const BEHIND: u8 = 4;
 const MUST_UPDATE: u8 = 8;
 const SEEKS: u8 = 16;
 const WANTS_OUT: u8 = 32;
+const MISSED: u8 = 64;
 
 impl Conversation {
     fn new(id: ConversationId, kind: ConversationKind, peer: Option<AccountId>, now: Time) -> Conversation {
@@ -163,6 +168,7 @@ impl Conversation {
             founding: false,
             removed: false,
             behind: false,
+            missed: false,
             must_update: false,
             cursor: Position::START,
             newest_commit: Position::START,
@@ -187,7 +193,8 @@ impl Conversation {
             readds: BTreeMap::new(),
             own_readd: None,
             readd_due: None,
-            readd_sent: false,
+            readd_again: None,
+            readds_sent: 0,
             answered: Vec::new(),
             generation: 0,
             without_welcome: None,
@@ -205,6 +212,7 @@ impl Conversation {
             founding: has(FOUNDING),
             removed: has(REMOVED),
             behind: has(BEHIND),
+            missed: has(MISSED),
             must_update: has(MUST_UPDATE),
             cursor: record.cursor,
             newest_commit: record.newest_commit,
@@ -229,7 +237,8 @@ impl Conversation {
             readds: BTreeMap::new(),
             own_readd: None,
             readd_due: None,
-            readd_sent: false,
+            readd_again: None,
+            readds_sent: 0,
             answered: Vec::new(),
             generation: 0,
             without_welcome: None,
@@ -248,6 +257,7 @@ impl Conversation {
                 | flag(self.removed, REMOVED)
                 | flag(self.behind, BEHIND)
                 | flag(self.must_update, MUST_UPDATE)
+                | flag(self.missed, MISSED)
                 | flag(self.seeks, SEEKS)
                 | flag(self.wants_out, WANTS_OUT),
             cursor: self.cursor,
@@ -313,10 +323,29 @@ impl Conversation {
         }
     }
 
+    /// The next time at which something can be done that cannot be done now. A time that has come is none: what was due is
+    /// wanted by then, or waits for something else.
+    fn wake(&self) -> Option<Time> {
+        let can_commit = self.founding || self.is_caught_up();
+        let wants_commit = can_commit && self.pending.is_none();
+        let resends = self.pending.as_ref().is_some_and(|pending| pending.progress == Progress::Waits);
+        let again = self.commit_after.filter(|_| resends || (wants_commit && !self.wants.is_empty()));
+        let claims = self.claim_later.values().copied().min().filter(|_| wants_commit && self.adds().next().is_some());
+        let is_idle = self.is_caught_up();
+        let update = self.update_due.filter(|_| is_idle && !self.wants.contains(&Want::Update));
+        let leave = self.leave_due.filter(|_| is_idle);
+        let is_wanted = |device: &DeviceId| self.wants.contains(&Want::Readmit(*device));
+        let readd = self.readd_due.filter(|_| is_idle && !self.readds.keys().all(is_wanted));
+        let welcome = self.without_welcome.filter(|_| self.group.is_none() && !self.behind);
+        let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
+        let asks = self.readd_again.filter(|_| self.behind && !self.removed);
+        [again, claims, update, leave, readd, welcome, asks].into_iter().flatten().min()
+    }
+
     /// What belonged to a connection goes with it.
     pub(crate) fn forget_connection(&mut self) {
         self.attachment = Attachment::No;
-        self.readd_sent = false;
+        self.without_welcome = None;
         self.backlog.clear();
         self.wait_for = Position::START;
         if let Some(pending) = &mut self.pending {
@@ -459,7 +488,7 @@ impl Engine {
         for id in ids {
             if let Some(conversation) = self.conversations.get_mut(&id) {
                 conversation.must_update = true;
-                conversation.own_readd = None;
+                (conversation.own_readd, conversation.readd_again) = (None, None);
             }
             self.drop_pending(turn, id);
             self.save_conversation(turn, id);
@@ -640,15 +669,7 @@ impl Engine {
         if !self.link.is_active() {
             return None;
         }
-        let of_one = |conversation: &Conversation| {
-            let claims = conversation.claim_later.values().copied().min();
-            let update = conversation.update_due.filter(|_| conversation.is_active());
-            let readd = conversation.readd_due.filter(|_| conversation.is_active() && !conversation.readds.is_empty());
-            let welcome = conversation.without_welcome.filter(|_| conversation.group.is_none() && !conversation.behind);
-            let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
-            [claims, update, conversation.leave_due, conversation.commit_after, readd, welcome].into_iter().flatten().min()
-        };
-        self.conversations.values().filter_map(of_one).min()
+        self.conversations.values().filter_map(Conversation::wake).min()
     }
 
     // What an application sees.
@@ -670,6 +691,7 @@ fn conversation_view(id: ConversationId, conversation: &Conversation) -> Convers
         members: accounts.into_iter().map(|account| (account, role(account))).collect(),
         devices: members.len(),
         active: conversation.is_active() && conversation.pending.as_ref().is_none_or(|pending| !pending.creates),
+        out: conversation.removed,
         epoch: group.map_or(0, Group::epoch),
         authenticator: group.map(Group::epoch_authenticator).unwrap_or_default(),
         read_upto: conversation.cursor,

@@ -15,7 +15,7 @@ use sealwire_wire::{
 };
 use zeroize::Zeroizing;
 
-use crate::command::{Command, ContactView, Invite, Refusal, Reply};
+use crate::command::{Command, ContactView, ConversationView, Invite, Refusal, Reply};
 use crate::connection::Link;
 use crate::contacts::{Contact, Derived};
 use crate::conversation::{Conversation, KeyPackageRecord, WelcomeRecord};
@@ -267,6 +267,11 @@ impl Engine {
     /// A contact, as an application sees it.
     pub fn contact(&self, account: AccountId) -> Option<ContactView> {
         self.contact_view(account)
+    }
+
+    /// All conversations, as an application sees them.
+    pub fn conversations(&self) -> Vec<ConversationView> {
+        self.conversation_views()
     }
 
     fn command(&mut self, turn: &mut Turn<'_>, ticket: Ticket, command: Command) {

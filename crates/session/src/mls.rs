@@ -30,7 +30,7 @@ pub use self::evidence::Evidence;
 pub use self::group::{
     Changes, CommitError, Committed, Group, JoinError, Joined, Opened, OpenedError, Place, SealedError,
 };
-pub use self::judge::{Applied, Entitled, InvalidCommit, Judged};
+pub use self::judge::{Applied, InvalidCommit, Judged};
 pub use self::key_package::{KeyPackageError, KeyPackageRef, ReceivedKeyPackage, make_key_package};
 pub use self::leaf::Member;
 pub use self::readd::{make_readd, read_readd};
@@ -47,6 +47,10 @@ pub enum Suite {
 }
 
 impl Suite {
+    fn of(ciphersuite: Ciphersuite) -> Option<Suite> {
+        [Suite::Hybrid, Suite::Classical].into_iter().find(|suite| suite.ciphersuite() == ciphersuite)
+    }
+
     fn ciphersuite(self) -> Ciphersuite {
         match self {
             Suite::Hybrid => Ciphersuite::MLS_128_MLKEM768X25519_AES256GCM_SHA384_Ed25519,

@@ -127,6 +127,8 @@ pub struct CommitBody {
     pub commit: Vec<u8>,
     /// The account logs, whole, of the leaves that it adds or removes.
     pub evidence: Vec<Vec<Vec<u8>>>,
+    /// The requests that it answers: bodies of entries of the kind `readd` (C10).
+    pub readds: Vec<Vec<u8>>,
 }
 
 /// The body of a Welcome's entry.
@@ -205,6 +207,7 @@ struct WireCommitBody {
     version: u8,
     commit: TlsByteVecU24,
     evidence: TlsVecU24<TlsVecU24<TlsByteVecU24>>,
+    readds: TlsVecU24<TlsByteVecU24>,
 }
 
 #[derive(TlsSerialize, TlsDeserializeBytes, TlsSize)]
@@ -329,7 +332,7 @@ impl GroupData {
 }
 
 impl CommitBody {
-    /// `uint8 version; opaque commit<0..2^24-1>; Log evidence<0..2^24-1>`; a log is `Entry entries<0..2^24-1>`, an entry
+    /// `uint8 version; opaque commit<0..2^24-1>; Log evidence<0..2^24-1>; Entry readds<0..2^24-1>`; a log is `Entry entries<0..2^24-1>`, an entry
     /// `opaque<0..2^24-1>`.
     pub fn encode(&self) -> Vec<u8> {
         let log = |log: &Vec<Vec<u8>>| -> TlsVecU24<TlsByteVecU24> {
@@ -339,6 +342,7 @@ impl CommitBody {
             version: VERSION,
             commit: self.commit.clone().into(),
             evidence: self.evidence.iter().map(log).collect::<Vec<_>>().into(),
+            readds: log(&self.readds),
         })
     }
 
@@ -348,7 +352,8 @@ impl CommitBody {
     /// [`ConversationError`].
     pub fn decode(bytes: &[u8]) -> Result<CommitBody, ConversationError> {
         let body: WireCommitBody = decode(bytes)?;
-        Ok(CommitBody { commit: body.commit.into_vec(), evidence: logs(body.evidence) })
+        let readds = body.readds.into_vec().into_iter().map(TlsByteVecU24::into_vec).collect();
+        Ok(CommitBody { commit: body.commit.into_vec(), evidence: logs(body.evidence), readds })
     }
 }
 
@@ -359,7 +364,7 @@ fn logs(logs: TlsVecU24<TlsVecU24<TlsByteVecU24>>) -> Vec<Vec<Vec<u8>>> {
 
 /// Account logs as a structure of their own: what a GroupInfo tells a joiner about the members (C2).
 pub fn encode_logs(logs: &[Vec<Vec<u8>>]) -> Vec<u8> {
-    CommitBody { commit: Vec::new(), evidence: logs.to_vec() }.encode()
+    CommitBody { commit: Vec::new(), evidence: logs.to_vec(), readds: Vec::new() }.encode()
 }
 
 /// Reads what [`encode_logs`] wrote, whole.
@@ -368,7 +373,7 @@ pub fn encode_logs(logs: &[Vec<Vec<u8>>]) -> Vec<u8> {
 /// [`ConversationError`].
 pub fn decode_logs(bytes: &[u8]) -> Result<Vec<Vec<Vec<u8>>>, ConversationError> {
     let body = CommitBody::decode(bytes)?;
-    if body.commit.is_empty() { Ok(body.evidence) } else { Err(ConversationError) }
+    if body.commit.is_empty() && body.readds.is_empty() { Ok(body.evidence) } else { Err(ConversationError) }
 }
 
 impl ReaddBody {
@@ -429,7 +434,7 @@ mod tests {
     fn structures() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> bool)> {
         let (position, chain, roster) = (Position(7), Chain([2; 32]), RosterHash([3; 32]));
         let evidence = vec![vec![vec![1, 2], vec![]], vec![]];
-        let commit = CommitBody { commit: vec![5; 40], evidence };
+        let commit = CommitBody { commit: vec![5; 40], evidence, readds: vec![vec![7; 3]] };
         let (conversation, envelope) = (ConversationId([1; 32]), EnvelopeId([4; 16]));
         let welcome = WelcomeBody { conversation, commit: envelope, welcome: vec![9; 30] };
         let message = MessageData { position, chain, franking: None };

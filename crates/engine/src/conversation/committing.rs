@@ -191,9 +191,10 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let (place, creates) = (conversation.place(), conversation.founding && !conversation.seeks);
         let mut changes = conversation.changes(&new);
-        for package in readmitted {
+        for (package, readd) in readmitted {
             changes.remove.extend(conversation.leaves_of_device(package.member.device));
             changes.add.push(package);
+            changes.readds.push(readd);
         }
         changes.update |= !creates && changes.add.is_empty();
         let (count, added): (_, Vec<InboxAddress>) =
@@ -392,6 +393,15 @@ impl Engine {
     pub(super) fn drop_pending(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let Some(pending) = conversation.pending.take() else { return };
+        if pending.creates {
+            // Not begun yet, as far as this store knows: made anew, and where it is there already, read.
+            conversation.founding = true;
+            if let Some(group) = conversation.group.take() {
+                group.delete(&mut self.mls);
+            }
+            self.save_conversation(turn, id);
+            return self.save_intent(turn, id);
+        }
         self.link.in_flight.remove(&pending.envelope);
         // Claimed key packages were used up for it.
         conversation.claimed.clear();
@@ -449,7 +459,7 @@ impl Engine {
     }
 
     /// The key packages of those who are to be added again.
-    fn readmitted(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Vec<ReceivedKeyPackage> {
+    fn readmitted(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Vec<(ReceivedKeyPackage, Vec<u8>)> {
         let suite = self.own.suite;
         let Some(conversation) = self.conversations.get_mut(&id) else { return Vec::new() };
         let wanted = conversation.wants.iter().filter_map(|want| match want {
@@ -458,14 +468,14 @@ impl Engine {
         });
         let packages: Vec<_> = wanted
             .filter_map(|entry| match Entry::decode(entry).ok()?.body {
-                Body::Inline(body) => read_readd(suite, id, &body, turn.rng),
+                Body::Inline(body) => read_readd(suite, id, &body, turn.rng).map(|package| (package, body)),
                 Body::Blob(_) => None,
             })
             .take(ADDED_MAX)
             .collect();
-        conversation.answered = packages.iter().map(|package| package.member.device).collect();
-        let vouched = self.evidence_of(packages.iter().map(|package| package.member.account));
-        packages.into_iter().filter(|package| vouched.vouches_for(&package.member)).collect()
+        conversation.answered = packages.iter().map(|(package, _)| package.member.device).collect();
+        let vouched = self.evidence_of(packages.iter().map(|(package, _)| package.member.account));
+        packages.into_iter().filter(|(package, _)| vouched.vouches_for(&package.member)).collect()
     }
 
     /// The next generation of a conversation of two, which both have lost.
@@ -524,7 +534,7 @@ impl Engine {
 }
 
 impl Conversation {
-    fn adds(&self) -> impl Iterator<Item = AccountId> {
+    pub(super) fn adds(&self) -> impl Iterator<Item = AccountId> {
         self.wants.iter().filter_map(|want| match want {
             Want::Add(account) => Some(*account),
             _ => None,

@@ -18,6 +18,8 @@ use crate::step::Turn;
 
 /// How long a conversation that another device has begun may be without its Welcome.
 pub(super) const WELCOME_MS: u64 = 10_000;
+/// How long a request may be unanswered until it is made again; twice as long each time, up to an hour.
+const READD_MS: u64 = 60_000;
 /// A request is answered by the member of the lowest leaf; the next one waits this much longer.
 const READD_STEP_MS: u64 = 5_000;
 
@@ -26,7 +28,7 @@ impl Engine {
     pub(super) fn fall_behind(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         self.drop_pending(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| !c.behind && !c.removed) else { return };
-        conversation.behind = true;
+        (conversation.behind, conversation.founding) = (true, false);
         conversation.wants.clear();
         turn.event(Event::Behind { conversation: id });
         self.save_conversation(turn, id);
@@ -60,7 +62,7 @@ impl Engine {
         }
         if !conversation.behind {
             let since = *conversation.without_welcome.get_or_insert(turn.now);
-            if turn.now.since(since) >= WELCOME_MS {
+            if turn.now.since(since) >= WELCOME_MS && self.welcomes.is_empty() {
                 self.fall_behind(turn, id);
             }
             return;
@@ -74,12 +76,16 @@ impl Engine {
     fn ask_to_be_added(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let (suite, own, inbox) = (self.own.suite, self.log.id(), self.own.inbox);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        if conversation.readd_sent {
+        if conversation.readd_again.is_some_and(|again| turn.now < again) {
             return;
         }
-        let entry = match conversation.own_readd.clone() {
-            // The same bytes go again: the relay takes them once (E4).
-            Some(entry) => entry,
+        let wait = READD_MS.saturating_mul(1 << conversation.readds_sent.min(6));
+        conversation.readd_again = Some(turn.now.plus(wait));
+        conversation.readds_sent += 1;
+        let before = conversation.own_readd.as_ref().and_then(|entry| Entry::decode(entry).ok());
+        let entry = match before {
+            // The same request, in another entry: whoever could answer it may have lost the place where it stood.
+            Some(entry) => Entry { envelope: EnvelopeId(turn.random()), ..entry }.encode(),
             None => {
                 let made = make_readd(&mut desk!(self, turn), suite, id, own, inbox);
                 // Nothing fails: the records are in memory.
@@ -91,7 +97,7 @@ impl Engine {
                 Entry { kind: EntryKind::Readd, after: None, envelope, body: Body::Inline(body) }.encode()
             }
         };
-        (conversation.own_readd, conversation.readd_sent) = (Some(entry.clone()), true);
+        conversation.own_readd = Some(entry.clone());
         self.save_intent(turn, id);
         turn.send(ToRelay::Append { log: LogId::Conversation(id), entry, roster: None });
     }

@@ -124,6 +124,12 @@ impl Engine {
             self.save_conversation(turn, id);
         }
         let joined = Group::join(&mut desk!(self, turn), self.own.suite, id, &body.welcome);
+        if joined.is_err()
+            && let Some(conversation) = self.conversations.get_mut(&id)
+        {
+            // The keys that it was made for are lost: the next request brings others.
+            conversation.own_readd = None;
+        }
         let joined = joined.map_err(|_| QuarantineReason::BadWelcome)?;
         if let Err(reason) = self.check_joined(&joined) {
             joined.group.delete(&mut self.mls);

@@ -1,8 +1,10 @@
 //! Reading a conversation's log: in order, gapless, each entry once (L2, L3). Every entry moves the cursor, and what it is
 //! worth is the same for all members (C2).
 
+use std::collections::BTreeSet;
+
 use sealwire_keys::{chain_step, content_id};
-use sealwire_session::mls::{Applied, Entitled, InvalidCommit, Opened, OpenedError};
+use sealwire_session::mls::{Applied, InvalidCommit, Opened, OpenedError};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::ConversationKind;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -34,14 +36,21 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.attachment = Attachment::Yes { length };
         conversation.told_newest = newest_commit;
-        let begins = conversation.cursor == Position::START && (conversation.seeks || conversation.group.is_none());
+        let begun = conversation.pending.as_ref().is_some_and(|pending| pending.creates);
+        let begins = conversation.cursor == Position::START && (conversation.seeks || begun || conversation.group.is_none());
         if begins && read_upto > Position::START {
             // Where reading begins is the relay's word, until a member's message that names a later position proves it
             // (L5).
             conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
             self.save_conversation(turn, id);
+            if begun {
+                // What this device is about to begin, a newer store of it has begun, and read.
+                self.fall_behind(turn, id);
+            }
         } else if read_upto > conversation.cursor {
-            // A newer store of this device has read on, and acknowledged: what it read is not delivered again.
+            // A newer store of this device has read on, and acknowledged: what it read is not delivered again, and what it
+            // sealed is not to be sealed with again (N3).
+            conversation.must_update = true;
             self.miss(turn, id, read_upto, chain, newest_commit);
         }
         self.read_backlog(turn, id);
@@ -58,6 +67,7 @@ impl Engine {
     ) {
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| upto > c.cursor) else { return };
         let lost_commit = newest_commit > conversation.newest_commit && newest_commit <= upto;
+        conversation.missed = true;
         conversation.chains.clear();
         conversation.note_chain(upto, chain.unwrap_or(conversation.chain));
         self.save_conversation(turn, id);
@@ -166,6 +176,7 @@ impl Engine {
         // missed; an earlier one was the newest for nobody (L1, L2).
         let after = entry.after.unwrap_or(conversation.newest_commit);
         if after > conversation.newest_commit {
+            eprintln!("DBG after {after:?} newest {:?} position {position:?} kind {:?} seeks {}", conversation.newest_commit, entry.kind, conversation.seeks);
             self.fall_behind(turn, id);
             return Ok(());
         }
@@ -215,10 +226,9 @@ impl Engine {
             return false;
         }
         let (Some(group), Body::Inline(body)) = (&mut conversation.group, &entry.body) else { return false };
-        let entitled = Entitled::default();
         let opens = match entry.kind {
             EntryKind::Commit => !matches!(
-                group.judge(&mut desk!(self, turn), entry.envelope, body, &entitled),
+                group.judge(&mut desk!(self, turn), entry.envelope, body, &BTreeSet::new()),
                 Err(InvalidCommit::Malformed)
             ),
             EntryKind::Message => group.is_in_epoch(body),
@@ -233,6 +243,7 @@ impl Engine {
     fn commit_was_read(&mut self, turn: &mut Turn<'_>, id: ConversationId, position: Position) {
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.newest_commit = position;
+            conversation.missed = false;
             conversation.leaving.clear();
             conversation.leave_due = None;
             if conversation.wants_out && conversation.own_leave.take().is_some() && conversation.is_active() {
@@ -264,26 +275,31 @@ impl Engine {
             // Somebody else began this conversation first; this device reads on when their Welcome is there (C8).
             return self.lose_creation(turn, id);
         }
-        let entitled = Entitled {
-            leaving: conversation.leaving.clone(),
-            readds: conversation.readds.keys().copied().collect(),
-        };
-        let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &entitled);
+        let judged = group.judge(&mut desk!(self, turn), entry.envelope, body, &conversation.leaving);
         let applied = match judged {
             Ok(judged) => group.apply(&mut desk!(self, turn), judged).map_err(|_| QuarantineReason::InvalidCommit)?,
             Err(InvalidCommit::Unprocessable) => {
+                eprintln!("DBG unprocessable");
                 // C4: valid for the others, as far as can be seen.
                 self.fall_behind(turn, id);
-                return Err(QuarantineReason::InvalidCommit);
+                return Ok(());
             }
-            Err(_) => return Err(QuarantineReason::InvalidCommit),
+            Err(InvalidCommit::Authority) if conversation.missed => {
+                // What entitled its author may have been among the messages that this device has missed (C5).
+                self.fall_behind(turn, id);
+                return Ok(());
+            }
+            Err(e) => { eprintln!("DBG {e:?} newest {:?} place {:?} epoch {} missed {}", conversation.newest_commit, conversation.cursor, group.epoch(), conversation.missed); return Err(QuarantineReason::InvalidCommit) }
         };
         self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
         self.take_evidence(turn, &applied.evidence);
         self.tell_applied(turn, id, &applied);
         let added: Vec<_> = applied.added.iter().map(|member| member.device).collect();
         self.note_readded(turn, id, &added);
-        if applied.removes_self {
+        if applied.removes_self && added.contains(&self.secrets.device_id()) {
+            // An answer to a request of this device, though it is in: its Welcome leads back.
+            self.fall_behind(turn, id);
+        } else if applied.removes_self {
             self.was_removed(turn, id, applied.author.account);
         }
         Ok(())
@@ -328,9 +344,14 @@ impl Engine {
         let Some(group) = &mut conversation.group else { return Ok(()) };
         let opened = match group.open(&mut desk!(self, turn), body) {
             Ok(opened) => opened,
-            // Sealed before this store was put back: it has shown it then, or the person will see it elsewhere.
-            Err(OpenedError::Own) => return Ok(()),
+            Err(OpenedError::Own) => {
+                // A newer store of this device has sealed it: what this one would seal with next may have been used (N3).
+                conversation.must_update = true;
+                return Ok(());
+            }
             Err(OpenedError::Malformed) => return Err(QuarantineReason::Malformed),
+            Err(OpenedError::OtherEpoch) => { eprintln!("DBG other epoch at {position:?} newest {:?} epoch {}", conversation.newest_commit, group.epoch()); return Err(QuarantineReason::OtherEpoch) }
+            #[allow(unreachable_patterns)]
             Err(OpenedError::OtherEpoch) => return Err(QuarantineReason::OtherEpoch),
             Err(OpenedError::Rejected) => return Err(QuarantineReason::Rejected),
         };

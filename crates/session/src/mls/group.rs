@@ -50,6 +50,8 @@ pub struct Changes {
     pub add: Vec<ReceivedKeyPackage>,
     /// Leaves to remove.
     pub remove: Vec<u32>,
+    /// Requests to be added again that it answers: bodies of their entries (C10).
+    pub readds: Vec<Vec<u8>>,
     /// The group's new data.
     pub data: Option<GroupData>,
     /// Whether the own keys are replaced too. A removal replaces them in any case.
@@ -396,7 +398,7 @@ impl Group {
             .map_err(|_| CommitError::Unsuitable)?;
         let bytes = |message: &MlsMessageOut| message.to_bytes().map_err(|_| CommitError::NotNow);
         let welcome = bundle.to_welcome_msg().as_ref().map(bytes).transpose()?;
-        let commit = CommitBody { commit: bytes(bundle.commit())?, evidence: judged_by.entries() };
+        let commit = CommitBody { commit: bytes(bundle.commit())?, evidence: judged_by.entries(), readds: changes.readds };
         let body = seal.seal(iv, self.data.conversation, envelope, &commit);
         Ok(Committed { body, welcome, roster })
     }

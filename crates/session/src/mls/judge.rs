@@ -15,7 +15,7 @@ use sealwire_wire::limits::ROSTER_MAX;
 use sealwire_wire::{AccountId, DeviceId, EnvelopeId, InboxAddress};
 
 use super::leaf::{EXTENSION, required};
-use super::{Desk, Evidence, Group, Member, Place, RecordsError};
+use super::{Desk, Evidence, Group, Member, Place, RecordsError, Suite, read_readd};
 
 /// Why a commit is publicly invalid: all members skip it alike (C2). It costs a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -44,16 +44,6 @@ pub enum InvalidCommit {
     /// Valid for others as far as can be seen, but this device cannot process it (C4).
     #[error("this device cannot process the commit")]
     Unprocessable,
-}
-
-/// What a member may be entitled to beside its role, by what the log says since: to remove whoever asked to leave since the
-/// newest commit (C5), to add a device again that has asked for it (C10).
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Entitled {
-    /// Accounts that asked to leave.
-    pub leaving: BTreeSet<AccountId>,
-    /// Devices that asked to be added again.
-    pub readds: BTreeSet<DeviceId>,
 }
 
 /// A commit that was judged, and is to be applied or dropped.
@@ -91,8 +81,16 @@ pub(crate) fn check_context(extensions: &Extensions<GroupContext>) -> Option<Gro
     is_whole.then_some(data)
 }
 
+/// What a member may do beside what its role allows: remove whoever asked to leave since the newest commit (C5), and add
+/// devices again that have asked for it, as the commit shows (C10).
+struct Entitled<'a> {
+    leaving: &'a BTreeSet<AccountId>,
+    readds: &'a BTreeSet<DeviceId>,
+}
+
 impl Group {
-    /// Judges a commit of another member. Nothing is different afterwards.
+    /// Judges a commit of another member. `leaving`: accounts that have asked to leave since the newest commit (C5). Nothing
+    /// is different afterwards.
     ///
     /// # Errors
     /// [`InvalidCommit`].
@@ -101,11 +99,13 @@ impl Group {
         desk: &mut Desk<'_>,
         envelope: EnvelopeId,
         body: &[u8],
-        entitled: &Entitled,
+        leaving: &BTreeSet<AccountId>,
     ) -> Result<Judged, InvalidCommit> {
         let seal = self.commit_seal(desk).map_err(|_| InvalidCommit::Malformed)?;
         let body = seal.open(self.data.conversation, envelope, body).ok_or(InvalidCommit::Malformed)?;
         let evidence = Evidence::verify(body.evidence).ok_or(InvalidCommit::Leaf)?;
+        let readds = self.read_answered(desk, &body.readds).ok_or(InvalidCommit::Leaf)?;
+        let entitled = Entitled { leaving, readds: &readds };
         let message = MlsMessageIn::tls_deserialize_exact_bytes(&body.commit).map_err(|_| InvalidCommit::Malformed)?;
         let MlsMessageBodyIn::PublicMessage(message) = message.extract() else { return Err(InvalidCommit::Malformed) };
         let message = ProtocolMessage::from(message);
@@ -120,11 +120,18 @@ impl Group {
             return Err(InvalidCommit::Malformed);
         };
         let place = Place { position: data.position, chain: data.chain };
-        let applied = self.judge_staged(&staged, author, place, evidence, entitled)?;
+        let applied = self.judge_staged(&staged, author, place, evidence, &entitled)?;
         if roster_hash(&applied.roster) != data.roster || applied.roster.len() > ROSTER_MAX {
             return Err(InvalidCommit::Roster);
         }
         Ok(Judged { staged: *staged, applied })
+    }
+
+    /// The devices whose requests a commit answers.
+    fn read_answered(&self, desk: &mut Desk<'_>, readds: &[Vec<u8>]) -> Option<BTreeSet<DeviceId>> {
+        let suite = Suite::of(self.mls.ciphersuite())?;
+        let device = |body: &Vec<u8>| Some(read_readd(suite, self.data.conversation, body, desk.rng)?.member.device);
+        readds.iter().map(device).collect()
     }
 
     fn judge_staged(
@@ -133,7 +140,7 @@ impl Group {
         author: Member,
         place: Place,
         evidence: Evidence,
-        entitled: &Entitled,
+        entitled: &Entitled<'_>,
     ) -> Result<Applied, InvalidCommit> {
         let is_ours = |proposal: &Proposal| {
             matches!(proposal, Proposal::Add(_) | Proposal::Remove(_) | Proposal::GroupContextExtensions(_))
@@ -189,7 +196,7 @@ impl Group {
         removed: &[Member],
         data: &GroupData,
         evidence: &Evidence,
-        entitled: &Entitled,
+        entitled: &Entitled<'_>,
     ) -> Result<(), InvalidCommit> {
         let role = self.data.role(author);
         let is_one_to_one = self.data.kind == ConversationKind::OneToOne;
@@ -242,6 +249,8 @@ impl Group {
     }
 }
 
+/// What only this device cannot process, as far as it can tell: its own keys are missing, or it made the commit itself and
+/// does not know of it, since its store was put back. Everything else all members see alike.
 fn why_refused<E>(error: &ProcessMessageError<E>) -> InvalidCommit {
     use ApplyUpdatePathError::{PathMismatch, UnableToDecrypt};
     match error {
@@ -249,7 +258,7 @@ fn why_refused<E>(error: &ProcessMessageError<E>) -> InvalidCommit {
             StageCommitError::UpdatePathError(UnableToDecrypt | PathMismatch)
             | StageCommitError::OwnKeyNotFound
             | StageCommitError::MissingDecryptionKey
-            | StageCommitError::ConfirmationTagMismatch,
+            | StageCommitError::OwnCommitMismatch,
         ) => InvalidCommit::Unprocessable,
         _ => InvalidCommit::Refused,
     }

@@ -64,7 +64,8 @@ fn read_credential(credential: &Credential) -> Option<(AccountId, DeviceId)> {
 pub(crate) fn capabilities(suite: Suite, rand: &impl OpenMlsRand) -> Capabilities {
     Capabilities::builder()
         .ciphersuites(vec![suite.ciphersuite()])
-        .extensions(vec![ExtensionType::Unknown(EXTENSION)])
+        // OpenMLS asks of a leaf that it names the extension of its key package, too.
+        .extensions(vec![ExtensionType::Unknown(EXTENSION), ExtensionType::LastResort])
         .proposals(Vec::new())
         .credentials(vec![CredentialType::Basic])
         .with_grease(rand)

@@ -141,7 +141,7 @@ fn members_come_and_go() {
         let committed = groups[0].commit(&mut devices[0].desk(), place(), envelope(2), changes, &evidence).unwrap();
         for i in [1, 2] {
             let judged =
-                groups[i].judge(&mut devices[i].desk(), envelope(2), &committed.body, &Entitled::default()).unwrap();
+                groups[i].judge(&mut devices[i].desk(), envelope(2), &committed.body, &BTreeSet::new()).unwrap();
             let applied = groups[i].apply(&mut devices[i].desk(), judged).unwrap();
             assert_eq!(applied.roster, committed.roster);
             assert_eq!(applied.removes_self, i == 2);
@@ -179,7 +179,7 @@ fn a_group_comes_back_from_its_records() {
             // A restart while it waits for its position (L3).
             groups[1] = devices[1].reloaded(&groups[1], &mut disks[1]);
             let judged =
-                groups[0].judge(&mut devices[0].desk(), envelope(round), &commit.body, &Entitled::default()).unwrap();
+                groups[0].judge(&mut devices[0].desk(), envelope(round), &commit.body, &BTreeSet::new()).unwrap();
             groups[0].apply(&mut devices[0].desk(), judged).unwrap();
             groups[1].merge_own(&mut devices[1].desk()).unwrap();
             assert_eq!(groups[0].epoch_authenticator(), groups[1].epoch_authenticator());
@@ -198,7 +198,7 @@ fn one_of_two_commits_wins() {
         groups[i].commit(&mut devices[i].desk(), place(), envelope(i as u8), changes, &none).unwrap()
     };
     let (won, _lost) = (commit(&mut groups, 0), commit(&mut groups, 1));
-    let judged = groups[1].judge(&mut devices[1].desk(), envelope(0), &won.body, &Entitled::default()).unwrap();
+    let judged = groups[1].judge(&mut devices[1].desk(), envelope(0), &won.body, &BTreeSet::new()).unwrap();
     groups[1].apply(&mut devices[1].desk(), judged).unwrap();
     groups[0].merge_own(&mut devices[0].desk()).unwrap();
     assert_eq!(groups[0].epoch_authenticator(), groups[1].epoch_authenticator());
@@ -236,7 +236,7 @@ fn who_may_commit_what() {
         ("a member makes it another conversation", with(moved.clone()), None, Err(Data)),
         ("a member replaces its keys", Changes { update: true, ..Changes::default() }, None, Ok(())),
     ] {
-        let leaving = Entitled { leaving: leaving.into_iter().collect(), ..Entitled::default() };
+        let leaving: BTreeSet<_> = leaving.into_iter().collect();
         let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(9), changes, &evidence).unwrap();
         groups[1].drop_own(&mut devices[1].records).unwrap();
         for i in [0, 2] {
@@ -255,7 +255,7 @@ fn who_may_commit_what() {
     ] {
         let made = groups[0].commit(&mut devices[0].desk(), place(), envelope(9), changes, &evidence).unwrap();
         groups[0].drop_own(&mut devices[0].records).unwrap();
-        let judged = groups[1].judge(&mut devices[1].desk(), envelope(9), &made.body, &Entitled::default());
+        let judged = groups[1].judge(&mut devices[1].desk(), envelope(9), &made.body, &BTreeSet::new());
         assert_eq!(judged.map(drop), expected, "{what}");
     }
 }
@@ -273,7 +273,7 @@ fn nobody_joins_a_conversation_of_two() {
     {
         let made = groups[0].commit(&mut devices[0].desk(), place(), envelope(9), changes, &evidence).unwrap();
         groups[0].drop_own(&mut devices[0].records).unwrap();
-        let judged = groups[1].judge(&mut devices[1].desk(), envelope(9), &made.body, &Entitled::default());
+        let judged = groups[1].judge(&mut devices[1].desk(), envelope(9), &made.body, &BTreeSet::new());
         assert_eq!(judged.map(drop), Err(InvalidCommit::Authority));
     }
 }
@@ -313,17 +313,17 @@ fn what_was_tampered_with_is_refused() {
     for bit in 0..commit.len() * 8 {
         let mut bad = commit.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        let judged = groups[1].judge(&mut devices[1].desk(), envelope(1), &bad, &Entitled::default());
+        let judged = groups[1].judge(&mut devices[1].desk(), envelope(1), &bad, &BTreeSet::new());
         assert_eq!(judged.map(drop), Err(InvalidCommit::Malformed), "bit {bit} of a commit");
     }
     for end in 0..message.len() {
         assert!(groups[1].open(&mut devices[1].desk(), &message[..end]).is_err());
     }
-    let other = groups[1].judge(&mut devices[1].desk(), envelope(2), &commit, &Entitled::default());
+    let other = groups[1].judge(&mut devices[1].desk(), envelope(2), &commit, &BTreeSet::new());
     assert_eq!(other.map(drop), Err(InvalidCommit::Malformed), "under another envelope id");
     assert!(devices[1].records.take_changes().is_empty(), "a rejection leaves no trace");
     groups[1].open(&mut devices[1].desk(), &message).unwrap();
-    groups[1].judge(&mut devices[1].desk(), envelope(1), &commit, &Entitled::default()).unwrap();
+    groups[1].judge(&mut devices[1].desk(), envelope(1), &commit, &BTreeSet::new()).unwrap();
 }
 
 /// C9: a Welcome is opened once; without the private keys not at all.
@@ -396,14 +396,15 @@ fn a_device_comes_back() {
         }
         let evidence = Evidence::of(devices.iter().map(|device| &device.log));
         let leaf = groups[1].members().into_iter().find(|member| member.account == account).unwrap().leaf;
-        let device = package.member.device;
-        let changes = Changes { add: vec![package], remove: vec![leaf], ..Changes::default() };
-        // A plain member makes it.
-        let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(5), changes, &evidence).unwrap();
-        let not_asked = groups[0].judge(&mut devices[0].desk(), envelope(5), &made.body, &Entitled::default());
-        assert_eq!(not_asked.map(drop), Err(InvalidCommit::Authority));
-        let asked = Entitled { readds: BTreeSet::from([device]), ..Entitled::default() };
-        let judged = groups[0].judge(&mut devices[0].desk(), envelope(5), &made.body, &asked).unwrap();
+        let changes = || Changes { add: vec![package.clone()], remove: vec![leaf], ..Changes::default() };
+        // A plain member makes it; without the request it may not.
+        let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(5), changes(), &evidence).unwrap();
+        groups[1].drop_own(&mut devices[1].records).unwrap();
+        let judged = groups[0].judge(&mut devices[0].desk(), envelope(5), &made.body, &BTreeSet::new());
+        assert_eq!(judged.map(drop), Err(InvalidCommit::Authority));
+        let answer = Changes { readds: vec![body], ..changes() };
+        let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(6), answer, &evidence).unwrap();
+        let judged = groups[0].judge(&mut devices[0].desk(), envelope(6), &made.body, &BTreeSet::new()).unwrap();
         groups[0].apply(&mut devices[0].desk(), judged).unwrap();
         groups[1].merge_own(&mut devices[1].desk()).unwrap();
         let joined = Group::join(&mut devices[2].desk(), suite, CONVERSATION, &made.welcome.unwrap()).unwrap();
@@ -412,5 +413,23 @@ fn a_device_comes_back() {
         let after = groups[0].seal(&mut devices[0].desk(), place(), b"after").unwrap();
         assert_eq!(&**back.open(&mut devices[2].desk(), &after).unwrap().plaintext, b"after");
         assert!(back.open(&mut devices[2].desk(), &before).is_err());
+    }
+}
+
+/// C9: the last-resort key package adds its device as often as it has to.
+#[test]
+fn a_last_resort_key_package_is_used_again() {
+    for suite in BOTH {
+        let mut devices = [1, 2].map(|seed| Device::new(suite, seed));
+        let evidence = Evidence::of(devices.iter().map(|device| &device.log));
+        let (account, inbox) = (devices[1].log.id(), devices[1].inbox);
+        let (_, bytes) = make_key_package(&mut devices[1].desk(), suite, account, inbox, true).unwrap();
+        for n in 0..2 {
+            let package = ReceivedKeyPackage::check(suite, &bytes, &mut devices[0].rng).unwrap();
+            let mut group = devices[0].create(ConversationKind::OneToOne);
+            let changes = Changes { add: vec![package], ..Changes::default() };
+            let made = group.commit(&mut devices[0].desk(), place(), envelope(n), changes, &evidence).unwrap();
+            Group::join(&mut devices[1].desk(), suite, CONVERSATION, &made.welcome.unwrap()).unwrap();
+        }
     }
 }
