@@ -1,7 +1,7 @@
 //! `spec/vectors/conversations.json`: the structures, the seal of commits, Readd, and a small group that was recorded once.
 //! The group is read by a stranger, OpenMLS with a provider that is none of ours, and by us.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -22,8 +22,8 @@ use openmls_traits::types::{
 };
 use sealwire_keys::{Mode, ReaddToBeSigned};
 use sealwire_session::mls::{
-    Changes, Desk, Entitled, Evidence, Group, KeyPackageRef, Place, ReceivedKeyPackage, Records, make_key_package,
-    make_readd, read_readd,
+    Changes, Desk, Evidence, Group, KeyPackageRef, Place, ReceivedKeyPackage, Records, make_key_package, make_readd,
+    read_readd,
 };
 use sealwire_wire::conversation::{
     CommitBody, CommitData, ConversationKind, GroupData, LeafData, MessageData, ReaddBody, Role, WelcomeBody,
@@ -118,9 +118,12 @@ fn structures() -> (Vec<Value>, Vec<Value>) {
         ("GroupData", "of a group", group.clone(), |b| GroupData::decode(b).map(|x| x.encode())),
         ("GroupData", "of two", one_to_one.encode(), |b| GroupData::decode(b).map(|x| x.encode())),
         ("GroupData", "of a later version", later(&group), |b| GroupData::decode(b).map(|x| x.encode())),
-        ("CommitBody", "", CommitBody { commit: vec![5; 40], evidence: evidence.clone() }.encode(), |b| {
-            CommitBody::decode(b).map(|x| x.encode())
-        }),
+        (
+            "CommitBody",
+            "",
+            CommitBody { commit: vec![5; 40], evidence: evidence.clone(), readds: vec![vec![7; 3]] }.encode(),
+            |b| CommitBody::decode(b).map(|x| x.encode()),
+        ),
         ("CommitBody", "in a GroupInfo", encode_logs(&evidence), |b| decode_logs(b).map(|x| encode_logs(&x))),
         ("WelcomeBody", "", welcome.encode(), |b| WelcomeBody::decode(b).map(|x| x.encode())),
         ("ReaddBody", "", readd.encode(), |b| ReaddBody::decode(b).map(|x| x.encode())),
@@ -161,8 +164,10 @@ fn structures() -> (Vec<Value>, Vec<Value>) {
         refused.push(refusal("GroupData", wrong, &bytes, reads));
     }
     let reads: Reads = |b| decode_logs(b).map(|x| encode_logs(&x));
-    let full = CommitBody { commit: vec![5; 4], evidence }.encode();
+    let full = CommitBody { commit: vec![5; 4], evidence: evidence.clone(), readds: vec![] }.encode();
     refused.push(refusal("CommitBody in a GroupInfo", "with a commit", &full, reads));
+    let full = CommitBody { commit: vec![], evidence, readds: vec![vec![7; 3]] }.encode();
+    refused.push(refusal("CommitBody in a GroupInfo", "with a Readd", &full, reads));
     let structures =
         all.iter().map(|(name, what, bytes, _)| json!({ "structure": name, "what": what, "bytes": hex(bytes) }));
     (structures.collect(), refused)
@@ -191,7 +196,7 @@ fn commit_seal() -> Value {
     let (key, iv, envelope) = ([0x21; 32], [0x22; 12], EnvelopeId([0x23; 16]));
     let aad = associated(CONVERSATION, envelope);
     assert_eq!(aad, Label::COMMIT_SEAL.encode(&(CONVERSATION, envelope)));
-    let body = CommitBody { commit: vec![5; 40], evidence: vec![vec![vec![1, 2]]] }.encode();
+    let body = CommitBody { commit: vec![5; 40], evidence: vec![vec![vec![1, 2]]], readds: vec![] }.encode();
     let cipher = Aes256Gcm::new_from_slice(&key).unwrap();
     let ciphertext = cipher.encrypt(&Nonce::from(iv), Payload { msg: &body, aad: &aad }).unwrap();
     let sealed = [&iv[..], &ciphertext].concat();
@@ -429,7 +434,7 @@ fn recorded_group() -> Value {
 
     let changes = Changes { update: true, ..Changes::default() };
     let made = of_carol.commit(&mut carol.desk(), log.place, log.envelope(), changes, &evidence).unwrap();
-    let judged = of_alice.judge(&mut alice.desk(), log.envelope(), &made.body, &Entitled::default()).unwrap();
+    let judged = of_alice.judge(&mut alice.desk(), log.envelope(), &made.body, &BTreeSet::new()).unwrap();
     of_alice.apply(&mut alice.desk(), judged).unwrap();
     of_carol.merge_own(&mut carol.desk()).unwrap();
     let what = json!({ "by": by(&carol), "what": "replaces own keys", "authenticator": authenticator(&of_alice) });
@@ -628,8 +633,8 @@ fn inboxes(group: &MlsGroup) -> Vec<InboxAddress> {
         let written = [&[0xf5, 0xea, 17, 1][..], &data.inbox.0].concat();
         assert!(tree.windows(written.len()).any(|window| window == written));
         let capabilities = leaf.capabilities().tls_serialize_detached().unwrap();
-        // One version, 0x004E and a GREASE value, 0xf5ea and one, one, basic and one.
-        assert_eq!(capabilities.len(), 3 + 5 + 5 + 3 + 5);
+        // One version; 0x004E and a GREASE value; 0xf5ea, last_resort and one; one; basic and one.
+        assert_eq!(capabilities.len(), 3 + 5 + 7 + 3 + 5);
         assert_eq!(capabilities[..6], [2, 0, 1, 4, 0, 0x4e]);
         inboxes.push(data.inbox);
     }
@@ -662,7 +667,7 @@ fn read_by_us(recorded: &Value) -> Value {
             recorded["invalid_commits"].as_array().unwrap().iter().filter(|i| i["position"] == item["position"])
         {
             let envelope = EnvelopeId::try_from(&unhex(&invalid["envelope"])[..]).unwrap();
-            let judged = group.judge(&mut bob.desk(), envelope, &unhex(&invalid["body"]), &Entitled::default());
+            let judged = group.judge(&mut bob.desk(), envelope, &unhex(&invalid["body"]), &BTreeSet::new());
             let error = format!("{:?}", judged.map(drop).unwrap_err());
             refused.push(json!({ "what": invalid["what"], "at": item["position"], "error": error }));
         }
@@ -671,11 +676,11 @@ fn read_by_us(recorded: &Value) -> Value {
         match entry.kind {
             EntryKind::Commit if entry.envelope == welcome.commit => {}
             EntryKind::Commit => {
-                let judged = group.judge(&mut bob.desk(), EnvelopeId([9; 16]), &body, &Entitled::default());
+                let judged = group.judge(&mut bob.desk(), EnvelopeId([9; 16]), &body, &BTreeSet::new());
                 let error = format!("{:?}", judged.map(drop).unwrap_err());
                 let what = "the commit at this position, under another envelope id";
                 refused.push(json!({ "what": what, "at": item["position"], "error": error }));
-                let judged = group.judge(&mut bob.desk(), entry.envelope, &body, &Entitled::default()).unwrap();
+                let judged = group.judge(&mut bob.desk(), entry.envelope, &body, &BTreeSet::new()).unwrap();
                 let applied = group.apply(&mut bob.desk(), judged).unwrap();
                 assert_eq!(applied.author.account.to_string(), item["by"].as_str().unwrap());
                 assert_eq!(hex(group.epoch_authenticator()), item["authenticator"].as_str().unwrap());
