@@ -3,6 +3,9 @@
 //! read back and checked the way a stranger would.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "vectors/conversations.rs"]
+mod conversations;
+
 use std::path::PathBuf;
 
 use rand_chacha::ChaCha20Rng;

@@ -433,3 +433,59 @@ fn a_last_resort_key_package_is_used_again() {
         }
     }
 }
+
+/// Finding 12. C2: one lifetime for all. Any other is judged by each member's clock: who reads late would refuse what others
+/// took.
+#[test]
+fn a_key_package_has_the_one_lifetime() {
+    let suite = Suite::Classical;
+    let mut device = Device::new(suite, 1);
+    let (account, inbox) = (device.log.id(), device.inbox);
+    let credential = leaf::credential(&device.secrets, account);
+    let mut desk = device.desk();
+    let (provider, signer) = desk.split();
+    let bundle = openmls::prelude::KeyPackage::builder()
+        .key_package_lifetime(openmls::prelude::Lifetime::init(0, 4_000_000_000))
+        .leaf_node_capabilities(leaf::capabilities(suite, provider.rand()))
+        .leaf_node_extensions(leaf::leaf_extensions(inbox))
+        .build(suite.ciphersuite(), &provider, &signer, credential)
+        .unwrap();
+    let bytes = openmls::prelude::tls_codec::Serialize::tls_serialize_detached(bundle.key_package()).unwrap();
+    let checked = ReceivedKeyPackage::check(suite, &bytes, &mut device.rng);
+    assert_eq!(checked.map(drop), Err(KeyPackageError::Unsuitable));
+}
+
+/// Finding 3. C7, C10: a Readd of somebody whose account has no leaf entitles nobody to anything, in a conversation of two
+/// neither.
+#[test]
+fn a_readd_of_a_stranger_entitles_nobody() {
+    for kind in [ConversationKind::Group, ConversationKind::OneToOne] {
+        let suite = Suite::Classical;
+        let mut devices = [1, 2, 3].map(|seed| Device::new(suite, seed));
+        let mut groups = group_of(&mut devices[..2], kind);
+        let evidence = Evidence::of(devices.iter().map(|device| &device.log));
+        let (account, inbox) = (devices[2].log.id(), devices[2].inbox);
+        let (_, body) = make_readd(&mut devices[2].desk(), suite, CONVERSATION, account, inbox).unwrap();
+        let package = read_readd(suite, CONVERSATION, &body, &mut devices[1].rng).unwrap();
+        let changes = Changes { add: vec![package], readds: vec![body], ..Changes::default() };
+        let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(3), changes, &evidence).unwrap();
+        let judged = groups[0].judge(&mut devices[0].desk(), envelope(3), &made.body, &BTreeSet::new());
+        assert_eq!(judged.map(drop), Err(InvalidCommit::Authority), "{kind:?}");
+    }
+}
+
+/// Finding 3. C10: a Readd is answered by an addition. Whoever asked once is not removed for it ever after.
+#[test]
+fn a_readd_does_not_entitle_to_a_removal_alone() {
+    let suite = Suite::Classical;
+    let mut devices = [1, 2, 3].map(|seed| Device::new(suite, seed));
+    let mut groups = group_of(&mut devices, ConversationKind::Group);
+    let evidence = Evidence::of(devices.iter().map(|device| &device.log));
+    let (owner, inbox) = (devices[0].log.id(), devices[0].inbox);
+    let (_, body) = make_readd(&mut devices[0].desk(), suite, CONVERSATION, owner, inbox).unwrap();
+    let leaf = groups[1].members().into_iter().find(|member| member.account == owner).unwrap().leaf;
+    let changes = Changes { remove: vec![leaf], readds: vec![body], ..Changes::default() };
+    let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(3), changes, &evidence).unwrap();
+    let judged = groups[2].judge(&mut devices[2].desk(), envelope(3), &made.body, &BTreeSet::new());
+    assert_eq!(judged.map(drop), Err(InvalidCommit::Authority));
+}

@@ -1,0 +1,635 @@
+//! What a review of conversations has found: each test fails on the code that it was written against.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use sealwire_engine::*;
+use sealwire_keys::{
+    AccountEntry, AccountKind, AccountLog, Change as AccountChange, SignedEntry, chain_start, one_to_one, sign_entry,
+};
+use sealwire_relay_core::Input as RelayInput;
+use sealwire_session::DeviceSecrets;
+use sealwire_session::mls::{
+    Changes, Committed, Desk, Evidence, Group, Place, ReceivedKeyPackage, Records, make_readd,
+};
+use sealwire_wire::content::{Content, Part};
+use sealwire_wire::conversation::{GroupData, ReaddBody, WelcomeBody};
+use sealwire_wire::entry::{Body, Entry, EntryKind};
+use sealwire_wire::frame::{Delivered, Failed, FromRelay, KeyPackage, LookupBy, ToRelay, Welcome};
+use sealwire_wire::limits::DAY_MS;
+use sealwire_wire::{AccountId, Code, ConversationId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
+
+use crate::world::World;
+
+// Findings 1 and 2: what is said to one is read by another. (Finding 3 is shown in session's mls/tests.rs.)
+
+/// Anybody may name a conversation as it pleases: Mallory begins a group under the id of the conversation of Alice and Bob,
+/// before they do.
+#[test]
+fn nobody_sits_where_a_conversation_of_two_will_be() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "mallory"]);
+    let id = one_to_one(world.account(0), world.account(1));
+    let mut mallory = Stranger::new(7);
+    let (package, log) = (claim(&mut world, 2, 1), look_up(&mut world, 2, 1));
+    let (inbox, of_bob) = (world.inbox(2), world.inbox(1));
+    let (mut group, made, envelope) = mallory.begin(id, ConversationKind::Group, inbox, package, &log);
+    let entry = commit_entry(&made, envelope, Position(0));
+    let welcomes = vec![Welcome { inbox: of_bob, entry: welcome_entry(id, &made, envelope) }];
+    let inboxes = made.roster.clone();
+    raw(
+        &mut world,
+        2,
+        ToRelay::CreateConversation { request: REQUEST, conversation: id, entries: vec![entry], inboxes, welcomes },
+    );
+    world.pass(5_000);
+    world.write(1, 0, "for alice alone");
+    world.pass(120_000);
+    group.merge_own(&mut mallory.desk()).unwrap();
+    assert_eq!(mallory.opens(&mut group, &world.people[1].appends()), Vec::<String>::new());
+    assert_eq!(world.shown(0), ["for alice alone"]);
+}
+
+/// Whoever sees a Readd may answer it with a group of its own; a relay sees them all, and causes one by one made-up entry.
+#[test]
+fn who_comes_back_comes_back_to_its_own_group() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "mallory"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    for deaf in [0, 2] {
+        world.people[deaf].hand = Box::new(|_| vec![]);
+    }
+    loses_its_place(&mut world, 1, id);
+    let readd = readds(&world, 1).pop().expect("bob asks to be added again");
+    let mut mallory = Stranger::new(7);
+    let log = look_up(&mut world, 3, 1);
+    let (inbox, of_bob) = (InboxAddress([7; 16]), world.inbox(1));
+    let (mut group, made, envelope) = mallory.begin(id, ConversationKind::Group, inbox, readd.key_package, &log);
+    let entry = welcome_entry(id, &made, envelope);
+    raw(&mut world, 3, ToRelay::Append { log: LogId::Inbox(of_bob), entry, roster: None });
+    world.pass(5_000);
+    say(&mut world, 1, id, "for the group alone");
+    world.pass(60_000);
+    group.merge_own(&mut mallory.desk()).unwrap();
+    assert_eq!(mallory.opens(&mut group, &world.people[1].appends()), Vec::<String>::new());
+}
+
+// Findings 5 to 8: what one entry does to all members.
+
+/// A Readd ends with its device's removal: it is not wanted for ever, in vain, with all else that is wanted.
+#[test]
+fn a_readd_does_not_outlive_a_removal() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let carol = world.account(2);
+    for deaf in [0, 1] {
+        world.people[deaf].hand = Box::new(|_| vec![]);
+    }
+    loses_its_place(&mut world, 2, id);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Remove(carol) }).unwrap();
+    for hears in [0, 1] {
+        world.people[hears].hand = Box::new(|frame| vec![frame]);
+        world.reconnect(hears);
+    }
+    world.pass(60_000);
+    assert_eq!(members(&mut world, 0, id), 2);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Rename("Dinner".into()) }).unwrap();
+    world.pass(60_000);
+    assert_eq!(view(&mut world, 1, id).name, "Dinner", "no commit can be made any more");
+}
+
+/// A Readd that was answered is answered no more: one that is repeated, by a member or the relay, locks its device out.
+#[test]
+fn a_readd_is_answered_once() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    loses_its_place(&mut world, 1, id);
+    world.pass(10_000);
+    say(&mut world, 1, id, "back");
+    world.pass(5_000);
+    assert_eq!(world.shown(0), ["back"]);
+    let readd = readds(&world, 1).pop().unwrap();
+    append_readd(&mut world, 2, id, readd.encode());
+    world.pass(30_000);
+    say_or_not(&mut world, 1, id, "still here");
+    world.pass(60_000);
+    assert_eq!(world.shown(0), ["back", "still here"]);
+}
+
+/// A Readd of a device that no account lists is nobody's: it sets off no commit.
+#[test]
+fn a_readd_of_nobody_sets_off_nothing() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let mut nobody = Stranger::new(7);
+    let alice = world.account(0);
+    let (_, body) = make_readd(&mut nobody.desk(), Suite::Classical, id, alice, InboxAddress([9; 16])).unwrap();
+    let before = epoch(&mut world, 1, id);
+    append_readd(&mut world, 2, id, body);
+    world.pass(600_000);
+    let after = epoch(&mut world, 1, id);
+    assert!(after <= before + 1, "{} commits in ten minutes", after - before);
+}
+
+/// C2: which commits are valid is the same for all. Whoever has blocked a member hears that it leaves all the same.
+#[test]
+fn blocking_somebody_splits_no_group() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "dave"]);
+    let id = group_of(&mut world, &[0, 1, 2, 3]);
+    let carol = world.account(2);
+    world.command(3, Command::Block(carol)).unwrap();
+    // Not the owner, who may remove anybody.
+    world.people[0].hand = Box::new(|_| vec![]);
+    world.cut(0);
+    world.command(2, Command::Change { conversation: id, change: GroupChange::Leave }).unwrap();
+    world.pass(120_000);
+    assert_eq!(authenticator(&mut world, 3, id), authenticator(&mut world, 1, id));
+}
+
+/// C2: a member that came between a Readd and its answer judges the answer like the others.
+#[test]
+fn who_joins_behind_a_readd_judges_its_answer_like_all() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "dave"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let dave = world.account(3);
+    let handle = world.people[3].handle.clone();
+    world.command(0, Command::Find(handle)).unwrap();
+    world.people[1].hand = Box::new(|_| vec![]);
+    // Alice does not see the Readd before her own commit is in.
+    world.people[0].hand = Box::new(|frame| match frame {
+        FromRelay::Deliver { log: LogId::Conversation(_), .. } => vec![],
+        frame => vec![frame],
+    });
+    loses_its_place(&mut world, 2, id);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Add(vec![dave]) }).unwrap();
+    world.people[0].hand = Box::new(|_| vec![]);
+    world.cut(0);
+    world.people[1].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(1);
+    world.pass(60_000);
+    assert_eq!(members(&mut world, 1, id), 4);
+    assert_eq!(authenticator(&mut world, 3, id), authenticator(&mut world, 1, id));
+}
+
+// Findings 4, 9, 10 and 14 to 16: dead ends.
+
+/// C9: whoever published key packages three months ago can be invited.
+#[test]
+fn key_packages_that_are_handed_out_can_be_opened() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.now = world.now.plus(91 * DAY_MS);
+    for person in 0..2 {
+        world.reconnect(person);
+    }
+    world.write(0, 1, "after three months");
+    world.pass(120_000);
+    assert_eq!(world.shown(1), ["after three months"]);
+}
+
+/// D3, C9: after a store was put back, the key packages of the newer one are not handed out.
+#[test]
+fn key_packages_of_a_lost_store_are_withdrawn() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "dave"]);
+    let disk = world.people[1].disk.clone();
+    // Three of Bob's four are used, and he publishes new ones.
+    for _ in 0..3 {
+        claim(&mut world, 2, 1);
+    }
+    world.reconnect(1);
+    world.restart_with(1, disk);
+    world.pass(60_000);
+    for from in [0, 3] {
+        world.write(from, 1, "hello");
+    }
+    world.pass(120_000);
+    assert_eq!(world.shown(1), ["hello", "hello"]);
+}
+
+/// L11: a conversation that a restored relay does not know is not the end of it.
+#[test]
+fn a_relay_that_was_restored_ends_no_conversation() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    let backup = world.store.snapshot();
+    world.befriend(0, 1);
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(60_000);
+    world.write(0, 1, "after the backup");
+    world.pass(300_000);
+    assert!(world.shown(1).contains(&"after the backup".to_owned()), "{:?}", world.shown(1));
+}
+
+/// L11: nor does one that knows it as it was before.
+#[test]
+fn a_relay_that_was_restored_to_a_shorter_log_is_followed() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    let backup = world.store.snapshot();
+    for i in 0..5 {
+        world.write(0, 1, &format!("{i}"));
+    }
+    world.pass(10_000);
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(60_000);
+    world.write(0, 1, "after the backup");
+    world.write(1, 0, "and the other way");
+    world.pass(60_000);
+    assert!(world.shown(1).contains(&"after the backup".to_owned()), "{:?}", world.shown(1));
+    assert!(world.shown(0).contains(&"and the other way".to_owned()), "{:?}", world.shown(0));
+}
+
+/// S5: where a relay lied about what was read, reading goes on once it is honest.
+#[test]
+fn a_lie_about_a_logs_read_mark_ends_with_the_liar() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    world.people[1].hand = Box::new(|mut frame| {
+        if let FromRelay::Attached { read_upto, length, .. } = &mut frame {
+            (*read_upto, *length) = (Position(1_000), Position(1_000));
+        }
+        vec![frame]
+    });
+    world.reconnect(1);
+    world.people[1].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(1);
+    say(&mut world, 0, id, "after the lie");
+    world.pass(60_000);
+    assert_eq!(world.shown(1), ["after the lie"]);
+}
+
+/// D3: a commit of the newer store, which this one cannot process, is a commit that was missed.
+#[test]
+fn an_own_commit_that_a_restored_store_reads_is_one_that_it_missed() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    let id = group_of(&mut world, &[0, 1]);
+    let disk = world.people[0].disk.clone();
+    world.people[0].hand = Box::new(|_| vec![]);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Rename("Dinner".into()) }).unwrap();
+    world.people[0].hand = Box::new(|frame| vec![frame]);
+    world.restart_with(0, disk);
+    world.pass(120_000);
+    say(&mut world, 1, id, "from bob");
+    world.pass(60_000);
+    assert_eq!(world.shown(0), ["from bob"]);
+}
+
+/// C10: a store that was put back to a moment at which the other had just asked does not begin the conversation anew beside
+/// the other, who is in it.
+#[test]
+fn an_old_readd_does_not_split_a_conversation_of_two() {
+    for (old, other) in [(0, 1), (1, 0)] {
+        let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+        world.befriend(0, 1);
+        let id = one_to_one(world.account(0), world.account(1));
+        let asked = Rc::new(RefCell::new(false));
+        let heard = Rc::clone(&asked);
+        // Deaf from the Readd on, so that it stands in the store, unanswered.
+        world.people[old].hand = Box::new(move |frame| {
+            let is_deaf = *heard.borrow();
+            if let FromRelay::Deliver { entries, .. } = &frame {
+                *heard.borrow_mut() |= entries
+                    .iter()
+                    .any(|delivered| Entry::decode(&delivered.entry).is_ok_and(|entry| entry.kind == EntryKind::Readd));
+            }
+            if is_deaf { vec![] } else { vec![frame] }
+        });
+        loses_its_place(&mut world, other, id);
+        assert!(*asked.borrow());
+        let disk = world.people[old].disk.clone();
+        world.people[old].hand = Box::new(|frame| vec![frame]);
+        world.reconnect(old);
+        world.write(old, other, "one");
+        world.write(other, old, "two");
+        world.pass(20 * 60_000);
+        world.restart_with(old, disk);
+        world.pass(600_000);
+        world.write(old, other, "three");
+        world.write(other, old, "four");
+        world.pass(600_000);
+        assert!(world.shown(other).contains(&"three".to_owned()), "{old}: {:?}", world.shown(other));
+        assert!(world.shown(old).contains(&"four".to_owned()), "{old}: {:?}", world.shown(old));
+        assert_eq!(authenticator(&mut world, old, id), authenticator(&mut world, other, id), "{old}");
+    }
+}
+
+/// C9, HP-02: a stranger learns nothing by waiting: a device commits nothing into a conversation that nobody has accepted.
+#[test]
+fn a_stranger_gets_no_commit_before_acceptance() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.write(0, 1, "hello, stranger");
+    world.pass(10_000);
+    world.now = world.now.plus(2 * DAY_MS);
+    world.reconnect(1);
+    world.pass(60_000);
+    assert_eq!(world.people[1].appends().len(), 0);
+}
+
+/// C5: the last member leaves, too.
+#[test]
+fn the_last_member_leaves() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    let id = group_of(&mut world, &[0, 1]);
+    let bob = world.account(1);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Remove(bob) }).unwrap();
+    world.pass(5_000);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Leave }).unwrap();
+    world.pass(120_000);
+    assert!(view(&mut world, 0, id).out);
+}
+
+/// HP-08: a generation at its maximum, which a peer may name, is not counted on.
+#[test]
+fn the_last_generation_ends_no_process() {
+    let mut world = World::talking(Suite::Classical, &["bob", "mallory"]);
+    let bob = world.account(0);
+    let mut mallory = (7..).map(Stranger::new).find(|stranger| stranger.log.id() > bob).unwrap();
+    let id = one_to_one(bob, mallory.log.id());
+    let (package, log) = (claim(&mut world, 1, 0), look_up(&mut world, 1, 0));
+    let (inbox, of_bob) = (world.inbox(1), world.inbox(0));
+    let evidence = Evidence::of([&mallory.log, &log]);
+    mallory.generation = u32::MAX;
+    let (_, made, envelope) = mallory.begin_with(id, ConversationKind::OneToOne, inbox, package, &evidence);
+    let entries = vec![commit_entry(&made, envelope, Position(0))];
+    let welcomes = vec![Welcome { inbox: of_bob, entry: welcome_entry(id, &made, envelope) }];
+    let inboxes = made.roster.clone();
+    raw(&mut world, 1, ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes });
+    world.pass(5_000);
+    assert!(view(&mut world, 0, id).active);
+    let own = mallory.log.id();
+    let key_package = |stranger: &mut Stranger| {
+        let (_, body) = make_readd(&mut stranger.desk(), Suite::Classical, id, own, inbox).unwrap();
+        body
+    };
+    let (readd, other) = (key_package(&mut mallory), ReaddBody::decode(&key_package(&mut mallory)).unwrap());
+    // Mallory has an account, too; this world saves it the registration.
+    world.people[0].hand = Box::new(move |frame| match frame {
+        FromRelay::Failed(Failed { code: Code::NotFound, request, .. }) => {
+            let package =
+                KeyPackage { device: other.device, inbox, bytes: other.key_package.clone(), is_last_resort: false };
+            vec![FromRelay::KeyPackages { request, packages: vec![package] }]
+        }
+        frame => vec![frame],
+    });
+    loses_its_place(&mut world, 0, id);
+    append_readd(&mut world, 1, id, readd);
+    world.pass(120_000);
+}
+
+// Findings 11 and 17: loops.
+
+/// A refusal to attach is not answered by asking again at once.
+#[test]
+fn an_attachment_that_is_refused_waits() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    group_of(&mut world, &[0, 1]);
+    let refused = Rc::new(RefCell::new(0));
+    let count = Rc::clone(&refused);
+    world.people[1].hand = Box::new(move |frame| match frame {
+        FromRelay::Attached { request, .. } => {
+            *count.borrow_mut() += 1;
+            let text = String::new();
+            let failed = Failed { code: Code::Busy, request, envelope: None, retry_after_ms: 1_000, text };
+            if *count.borrow() < 500 { vec![FromRelay::Failed(failed)] } else { vec![] }
+        }
+        frame => vec![frame],
+    });
+    world.reconnect(1);
+    assert!(*refused.borrow() < 20, "asked {} times in five seconds", refused.borrow());
+}
+
+/// A relay that says `Stale` for ever is not answered for ever, at the speed of the wire, with a new seal each time.
+#[test]
+fn a_relay_that_says_stale_for_ever_is_left_alone() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    let stale = Rc::new(RefCell::new(0));
+    let count = Rc::clone(&stale);
+    world.people[0].hand = Box::new(move |frame| match frame {
+        FromRelay::Accepted { envelope, .. } => {
+            *count.borrow_mut() += 1;
+            // Else the test would never end.
+            if *count.borrow() < 500 { vec![FromRelay::Stale { envelope, newest_commit: Position(1) }] } else { vec![] }
+        }
+        FromRelay::Deliver { log: LogId::Conversation(_), .. } => vec![],
+        frame => vec![frame],
+    });
+    world.write(0, 1, "once");
+    world.pass(5_000);
+    assert!(*stale.borrow() < 20, "sealed {} times in five seconds", stale.borrow());
+}
+
+// Finding 13: without bounds.
+
+/// Account logs in a Welcome are those of members, and nobody else becomes a contact by them.
+#[test]
+fn evidence_brings_no_contacts_but_members() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "mallory"]);
+    let mut mallory = Stranger::new(7);
+    let id = ConversationId([5; 32]);
+    let (package, log) = (claim(&mut world, 2, 1), look_up(&mut world, 2, 1));
+    let crowd: Vec<AccountLog> = (0..200).map(|seed| Stranger::new(1_000 + seed).log).collect();
+    let (inbox, of_bob) = (world.inbox(2), world.inbox(1));
+    let evidence = Evidence::of(crowd.iter().chain([&mallory.log, &log]));
+    let (_, made, envelope) = mallory.begin_with(id, ConversationKind::Group, inbox, package, &evidence);
+    let bytes = WelcomeBody { conversation: id, commit: envelope, welcome: made.welcome.clone().unwrap() }.encode();
+    let entry =
+        Entry { kind: EntryKind::Welcome, after: None, envelope: EnvelopeId([8; 16]), body: Body::Inline(bytes) };
+    raw(&mut world, 2, ToRelay::Append { log: LogId::Inbox(of_bob), entry: entry.encode(), roster: None });
+    world.pass(5_000);
+    let Ok(Reply::Contacts(contacts)) = world.command(1, Command::Contacts) else { panic!() };
+    assert!(contacts.len() <= 2, "{} contacts", contacts.len());
+}
+
+// What the tests above are made of.
+
+const REQUEST: u32 = 1_000_000;
+
+/// A device that no engine of ours drives.
+struct Stranger {
+    secrets: DeviceSecrets,
+    log: AccountLog,
+    records: Records,
+    rng: ChaCha20Rng,
+    generation: u32,
+}
+
+impl Stranger {
+    fn new(seed: u64) -> Stranger {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let secrets = DeviceSecrets::generate(&mut rng);
+        let device = secrets.card_for(Mode::Mls);
+        let genesis = AccountEntry {
+            account: AccountId([0; 32]),
+            number: 0,
+            previous: [0; 32],
+            at: Time(1),
+            change: AccountChange::Genesis { kind: AccountKind::Person, device },
+            signer: secrets.device_id(),
+        };
+        let log = AccountLog::begin(sign_entry(&genesis, |bytes| secrets.sign(bytes))).unwrap();
+        Stranger { secrets, log, records: Records::default(), rng, generation: 0 }
+    }
+
+    fn desk(&mut self) -> Desk<'_> {
+        Desk { secrets: &self.secrets, records: &mut self.records, rng: &mut self.rng }
+    }
+
+    fn begin(
+        &mut self,
+        id: ConversationId,
+        kind: ConversationKind,
+        inbox: InboxAddress,
+        package: Vec<u8>,
+        with: &AccountLog,
+    ) -> (Group, Committed, EnvelopeId) {
+        let evidence = Evidence::of([&self.log, with]);
+        self.begin_with(id, kind, inbox, package, &evidence)
+    }
+
+    fn begin_with(
+        &mut self,
+        conversation: ConversationId,
+        kind: ConversationKind,
+        inbox: InboxAddress,
+        package: Vec<u8>,
+        evidence: &Evidence,
+    ) -> (Group, Committed, EnvelopeId) {
+        let account = self.log.id();
+        let (name, roles) = (String::new(), vec![(account, Role::Owner)]);
+        let data =
+            GroupData { conversation, generation: self.generation, kind, name, roles, later: Default::default() };
+        let mut group = Group::create(&mut self.desk(), Suite::Classical, data, account, inbox).unwrap();
+        let package = ReceivedKeyPackage::check(Suite::Classical, &package, &mut self.rng).unwrap();
+        let changes = Changes { add: vec![package], ..Changes::default() };
+        let place = Place { position: Position(0), chain: chain_start(conversation) };
+        let envelope = EnvelopeId([7; 16]);
+        let made = group.commit(&mut self.desk(), place, envelope, changes, evidence).unwrap();
+        (group, made, envelope)
+    }
+
+    /// The texts of what this device can open of entries.
+    fn opens(&mut self, group: &mut Group, entries: &[Vec<u8>]) -> Vec<String> {
+        let mut texts = Vec::new();
+        for entry in entries {
+            let Ok(Entry { kind: EntryKind::Message, body: Body::Inline(body), .. }) = Entry::decode(entry) else {
+                continue;
+            };
+            let Ok(opened) = group.open(&mut self.desk(), &body) else { continue };
+            if let Ok(Content { part: Part::Text(text), .. }) = Content::decode(&opened.plaintext) {
+                texts.push(text);
+            }
+        }
+        texts
+    }
+}
+
+fn commit_entry(made: &Committed, envelope: EnvelopeId, after: Position) -> Vec<u8> {
+    let body = Body::Inline(made.body.clone());
+    Entry { kind: EntryKind::Commit, after: Some(after), envelope, body }.encode()
+}
+
+fn welcome_entry(conversation: ConversationId, made: &Committed, commit: EnvelopeId) -> Vec<u8> {
+    let body = WelcomeBody { conversation, commit, welcome: made.welcome.clone().unwrap() }.encode();
+    let envelope = EnvelopeId([8; 16]);
+    Entry { kind: EntryKind::Welcome, after: None, envelope, body: Body::Inline(body) }.encode()
+}
+
+/// A group of some of the people; the first begins it.
+fn group_of(world: &mut World, people: &[usize]) -> ConversationId {
+    for other in &people[1..] {
+        let handle = world.people[*other].handle.clone();
+        world.command(people[0], Command::Find(handle)).unwrap();
+    }
+    let members: Vec<AccountId> = people[1..].iter().map(|person| world.account(*person)).collect();
+    let create = Command::CreateGroup { name: "Lunch".into(), members };
+    let Ok(Reply::Group(id)) = world.command(people[0], create) else { panic!("no group") };
+    world.pass(20_000);
+    id
+}
+
+fn say(world: &mut World, from: usize, group: ConversationId, text: &str) {
+    say_or_not(world, from, group, text).unwrap();
+}
+
+fn say_or_not(world: &mut World, from: usize, group: ConversationId, text: &str) -> Result<Reply, Refusal> {
+    world.command(from, Command::Send { to: To::Group(group), part: Part::Text(text.into()), in_reply_to: None })
+}
+
+fn view(world: &mut World, who: usize, id: ConversationId) -> ConversationView {
+    let Ok(Reply::Conversations(views)) = world.command(who, Command::Conversations) else { panic!("no list") };
+    views.into_iter().find(|view| view.conversation == id).expect("a conversation")
+}
+
+fn epoch(world: &mut World, who: usize, id: ConversationId) -> u64 {
+    view(world, who, id).epoch
+}
+
+fn members(world: &mut World, who: usize, id: ConversationId) -> usize {
+    view(world, who, id).members.len()
+}
+
+fn authenticator(world: &mut World, who: usize, id: ConversationId) -> Vec<u8> {
+    view(world, who, id).authenticator
+}
+
+/// The relay hands out an entry that names a commit of which this person has never heard.
+fn loses_its_place(world: &mut World, person: usize, id: ConversationId) {
+    let position = view(world, person, id).read_upto.next();
+    let body = Body::Inline(vec![0]);
+    let entry = Entry { kind: EntryKind::Message, after: Some(position), envelope: EnvelopeId([0; 16]), body };
+    let made_up = Delivered { position, entry: entry.encode(), at: world.now };
+    world.inject(person, FromRelay::Deliver { log: LogId::Conversation(id), entries: vec![made_up] });
+}
+
+fn readds(world: &World, person: usize) -> Vec<ReaddBody> {
+    let readd = |entry: Vec<u8>| match Entry::decode(&entry) {
+        Ok(Entry { kind: EntryKind::Readd, body: Body::Inline(body), .. }) => ReaddBody::decode(&body).ok(),
+        _ => None,
+    };
+    world.people[person].appends().into_iter().filter_map(readd).collect()
+}
+
+fn append_readd(world: &mut World, by: usize, id: ConversationId, body: Vec<u8>) {
+    let envelope = EnvelopeId([9; 16]);
+    let entry = Entry { kind: EntryKind::Readd, after: None, envelope, body: Body::Inline(body) }.encode();
+    raw(world, by, ToRelay::Append { log: LogId::Conversation(id), entry, roster: None });
+}
+
+/// A frame that a person's engine knows nothing of.
+fn raw(world: &mut World, person: usize, frame: ToRelay) {
+    world.relay_input(person, RelayInput::Bytes(frame.encode()));
+    world.settle();
+}
+
+fn answers(world: &mut World, person: usize, frame: ToRelay) -> Vec<FromRelay> {
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let log = Rc::clone(&heard);
+    world.people[person].hand = Box::new(move |frame| {
+        log.borrow_mut().push(frame.clone());
+        vec![frame]
+    });
+    raw(world, person, frame);
+    world.people[person].hand = Box::new(|frame| vec![frame]);
+    heard.take()
+}
+
+fn claim(world: &mut World, by: usize, whose: usize) -> Vec<u8> {
+    let account = world.account(whose);
+    let package = |frame: FromRelay| match frame {
+        FromRelay::KeyPackages { packages, .. } => packages.into_iter().next().map(|package| package.bytes),
+        _ => None,
+    };
+    let answers = answers(world, by, ToRelay::ClaimKeyPackages { request: REQUEST, account });
+    answers.into_iter().find_map(package).expect("a key package")
+}
+
+fn look_up(world: &mut World, by: usize, whom: usize) -> AccountLog {
+    let account = world.account(whom);
+    let found = |frame: FromRelay| match frame {
+        FromRelay::Found { entries, .. } => AccountLog::verify(entries.into_iter().map(SignedEntry)).ok(),
+        _ => None,
+    };
+    let lookup = ToRelay::Lookup { request: REQUEST, by: LookupBy::Account(account) };
+    answers(world, by, lookup).into_iter().find_map(found).expect("an account")
+}
