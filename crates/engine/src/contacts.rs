@@ -400,7 +400,7 @@ impl Engine {
             self.update_contact(turn, found);
         } else {
             // Who is blocked waits for nothing: else a hundred blocked ones would close the door to everybody.
-            let waits = |contact: &&Contact| contact.standing == Standing::Stranger && !contact.blocked;
+            let waits = |c: &&Contact| c.standing == Standing::Stranger && !c.blocked && c.waiting > 0;
             let strangers = self.contacts.values().filter(waits).count();
             if strangers >= REQUESTS_MAX || self.contacts.len() >= CONTACTS_MAX || account == self.log.id() {
                 return self.reject_held(turn, hint, QuarantineReason::NotAccepted);

@@ -16,7 +16,7 @@ use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, Role};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
-use sealwire_wire::limits::{CHAINS_KEPT_MAX, CONVERSATION_NAME_MAX, ROSTER_MAX};
+use sealwire_wire::limits::{CHAINS_KEPT_MAX, CONTACTS_MAX, CONVERSATION_NAME_MAX, ROSTER_MAX};
 use sealwire_wire::{AccountId, Chain, ConversationId, DeviceId, EnvelopeId, InboxAddress, Position, RosterHash, Time};
 
 use crate::command::{ConversationView, GroupChange, Refusal, Reply};
@@ -24,7 +24,7 @@ use crate::connection::Asked;
 use crate::contacts::{Contact, Standing};
 use crate::engine::Engine;
 use crate::record::{
-    self, ConversationRecord, IntentRecord, PendingRecord, ReaddRecord, RecordError, Table, Text, WantRecord,
+    self, ConversationRecord, IntentRecord, LostRecord, PendingRecord, ReaddRecord, RecordError, Table, Text, WantRecord,
 };
 use crate::step::Turn;
 
@@ -77,6 +77,9 @@ pub(crate) struct Conversation {
     readds: BTreeMap<DeviceId, Vec<u8>>,
     /// The own one.
     own_readd: Option<Vec<u8>>,
+    /// Of a group that cannot be followed any more: its name, and the accounts in it. Only one of them leads back, and only
+    /// into that group.
+    lost: Option<Lost>,
     // What follows is not persisted.
     attachment: Attachment,
     /// Entries that came and are not read yet, because what they need is on its way.
@@ -92,6 +95,9 @@ pub(crate) struct Conversation {
     leave_due: Option<Time>,
     /// When this device answers who asked to be added again, if nobody else has.
     readd_due: Option<Time>,
+    /// When the log is attached again, and how often the relay has refused it.
+    attach_after: Option<Time>,
+    attach_refusals: u32,
     /// When this device asks again, and how often it has.
     readd_again: Option<Time>,
     readds_sent: u32,
@@ -105,6 +111,13 @@ pub(crate) struct Conversation {
     told_newest: Position,
     /// When a commit may be made again, after the relay asked to wait.
     commit_after: Option<Time>,
+}
+
+/// What is known of a group that cannot be followed any more.
+#[derive(Clone)]
+struct Lost {
+    group: Vec<u8>,
+    accounts: BTreeSet<AccountId>,
 }
 
 /// How far reading its log on this connection is.
@@ -197,7 +210,10 @@ impl Conversation {
             leave_due: None,
             readds: BTreeMap::new(),
             own_readd: None,
+            lost: None,
             readd_due: None,
+            attach_after: None,
+            attach_refusals: 0,
             readd_again: None,
             readds_sent: 0,
             answered: Vec::new(),
@@ -242,7 +258,10 @@ impl Conversation {
             leave_due: None,
             readds: BTreeMap::new(),
             own_readd: None,
+            lost: None,
             readd_due: None,
+            attach_after: None,
+            attach_refusals: 0,
             readd_again: None,
             readds_sent: 0,
             answered: Vec::new(),
@@ -346,7 +365,8 @@ impl Conversation {
         let welcome = self.without_welcome.filter(|_| self.group.is_none() && !self.behind);
         let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
         let asks = self.readd_again.filter(|_| self.behind && !self.removed);
-        [again, claims, update, leave, readd, welcome, asks].into_iter().flatten().min()
+        let attach = self.attach_after.filter(|_| self.attachment == Attachment::No && !self.removed);
+        [attach, again, claims, update, leave, readd, welcome, asks].into_iter().flatten().min()
     }
 
     /// What belonged to a connection goes with it.
@@ -450,6 +470,10 @@ impl Engine {
         conversation.readds =
             record.readds.into_iter().map(|readd| (readd.device, readd.entry.into_vec())).collect();
         conversation.own_readd = record.own_readd.map(|entry| entry.into_vec());
+        conversation.lost = record.lost.map(|lost| Lost {
+            group: lost.group.into_vec(),
+            accounts: lost.accounts.into_iter().collect(),
+        });
         Ok(())
     }
 
@@ -461,7 +485,8 @@ impl Engine {
 
     fn save_intent(&self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get(&id) else { return };
-        let asks = !conversation.readds.is_empty() || conversation.own_readd.is_some();
+        let asks =
+            !conversation.readds.is_empty() || conversation.own_readd.is_some() || conversation.lost.is_some();
         if conversation.wants.is_empty() && conversation.pending.is_none() && !asks {
             return turn.delete(Table::Intent, id.0);
         }
@@ -474,6 +499,10 @@ impl Engine {
                 .map(|(device, entry)| ReaddRecord { device: *device, entry: entry.clone().into() })
                 .collect(),
             own_readd: conversation.own_readd.clone().map(Into::into),
+            lost: conversation.lost.clone().map(|lost| LostRecord {
+                group: lost.group.into(),
+                accounts: lost.accounts.into_iter().collect(),
+            }),
         };
         turn.put(Table::Intent, id.0, record::encode(&record));
     }
@@ -503,9 +532,6 @@ impl Engine {
                 self.fall_behind(turn, id);
             }
             self.save_conversation(turn, id);
-        }
-        for key in std::mem::take(&mut self.key_packages).into_keys() {
-            turn.delete(Table::KeyPackage, key);
         }
         self.own.lists_due = true;
         self.save_own(turn);
@@ -623,11 +649,15 @@ impl Engine {
 
     /// Members' account logs, by which a commit or a Welcome was judged: who is new becomes known, and a pinned log is
     /// continued or left as it is (I3).
-    fn take_evidence(&mut self, turn: &mut Turn<'_>, evidence: &Evidence) {
-        let logs: Vec<AccountLog> = evidence.logs().filter(|log| log.id() != self.log.id()).cloned().collect();
+    fn take_evidence(&mut self, turn: &mut Turn<'_>, evidence: &Evidence, members: &BTreeSet<AccountId>) {
+        let own = self.log.id();
+        let is_wanted = |log: &&AccountLog| log.id() != own && members.contains(&log.id());
+        let logs: Vec<AccountLog> = evidence.logs().filter(is_wanted).cloned().collect();
         for log in logs {
             let account = log.id();
+            let is_full = self.contacts.len() >= CONTACTS_MAX;
             match self.contacts.get_mut(&account) {
+                None if is_full => {}
                 None => {
                     self.insert_contact(account, Contact::new(None, log, Vec::new(), Standing::Stranger));
                     self.save_contact(turn, account);
@@ -676,7 +706,8 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let is_there = conversation.pending.as_ref().is_none_or(|pending| !pending.creates);
         let is_ours = !conversation.founding && !conversation.removed;
-        if conversation.attachment == Attachment::No && is_ours && is_there {
+        let may_ask = conversation.attach_after.is_none_or(|after| turn.now >= after);
+        if conversation.attachment == Attachment::No && is_ours && is_there && may_ask {
             conversation.attachment = Attachment::Asked;
             self.ask(turn, Asked::Attach(id), |request| ToRelay::Attach { request, conversation: id });
         }

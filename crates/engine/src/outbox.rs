@@ -439,7 +439,12 @@ impl Engine {
         }
         if self.is_mls() && contact.is_mls() {
             self.begin_one_to_one(turn, account);
-            return self.send_in(turn, one_to_one(self.log.id(), account), number);
+            let id = one_to_one(self.log.id(), account);
+            // Never into something else that somebody has begun under its name.
+            if self.conversations.get(&id).is_some_and(|conversation| conversation.peer == Some(account)) {
+                self.send_in(turn, id, number);
+            }
+            return;
         }
         if self.is_mls() || contact.is_mls() {
             // Never from the one to the other (D).
@@ -492,6 +497,15 @@ impl Engine {
     pub(crate) fn is_own(&self, entry: &Entry, bytes: &[u8]) -> bool {
         let outgoing = self.by_envelope.get(&entry.envelope).and_then(|number| self.outgoing.get(number));
         outgoing.and_then(|outgoing| outgoing.sealed.as_ref()).is_some_and(|sealed| sealed.entry == bytes)
+    }
+
+    /// What this device has sent was read where it stands in its conversation.
+    pub(crate) fn own_was_read(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId) {
+        self.accepted(turn, envelope);
+        let Some(&number) = self.by_envelope.get(&envelope) else { return };
+        if self.outgoing.get(&number).is_some_and(|outgoing| !outgoing.message) {
+            self.drop_outgoing(turn, number);
+        }
     }
 
     /// What was sealed under an envelope is sealed again, under another (L4). Of which conversation it was.
@@ -592,7 +606,8 @@ impl Engine {
         let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.waits_for_relay()) else {
             return;
         };
-        if !outgoing.message {
+        let comes_back = matches!(&outgoing.sealed, Some(Sealed { way: Way::Conversation(_), .. }));
+        if !outgoing.message && !comes_back {
             return self.drop_outgoing(turn, number);
         }
         outgoing.state = MessageState::Accepted;

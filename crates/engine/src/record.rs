@@ -322,6 +322,13 @@ pub(crate) struct IntentRecord {
     pub(crate) pending: Option<PendingRecord>,
     pub(crate) readds: Vec<ReaddRecord>,
     pub(crate) own_readd: Option<TlsByteVecU24>,
+    pub(crate) lost: Option<LostRecord>,
+}
+
+#[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]
+pub(crate) struct LostRecord {
+    pub(crate) group: TlsByteVecU8,
+    pub(crate) accounts: Vec<AccountId>,
 }
 
 #[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]

@@ -25,6 +25,8 @@ const ADDED_MAX: usize = 32;
 const INLINE_MAX: usize = 64 * 1024;
 /// How long an account without key packages is left alone.
 const CLAIM_AGAIN_MS: u64 = 5_000;
+/// How long a refused attachment waits; twice as long each time, up to a minute.
+const ATTACH_AGAIN_MS: u64 = 1_000;
 /// How long a commit waits that the relay did not take for now.
 const COMMIT_AGAIN_MS: u64 = 1_000;
 
@@ -166,7 +168,7 @@ impl Engine {
         });
         let data = GroupData {
             conversation: id,
-            generation: if conversation.founding { 0 } else { conversation.generation + 1 },
+            generation: conversation.generation,
             kind: conversation.kind,
             name: name.unwrap_or_default(),
             roles,
@@ -237,7 +239,7 @@ impl Engine {
         }
         let dropped: Vec<_> = if adds { conversation.adds().collect() } else { Vec::new() };
         match adds {
-            true => conversation.wants.retain(|want| !matches!(want, Want::Add(_))),
+            true => conversation.wants.retain(|want| !matches!(want, Want::Add(_) | Want::Readmit(_))),
             false => conversation.wants.clear(),
         }
         self.save_conversation(turn, id);
@@ -329,12 +331,35 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         if failed.code != Code::NotAllowed {
             conversation.attachment = super::Attachment::No;
+            let wait = ATTACH_AGAIN_MS.saturating_mul(1 << conversation.attach_refusals.min(6));
+            conversation.attach_refusals += 1;
+            conversation.attach_after = Some(turn.now.plus(failed.retry_after_ms.max(wait)));
         } else if conversation.pending.as_ref().is_some_and(|pending| pending.creates) {
             // Somebody else's, without this device: nothing of it can be read.
             let _lost = self.lose_creation(turn, id);
+        } else if conversation.kind == ConversationKind::OneToOne && conversation.peer.is_some() {
+            self.begin_again(turn, id);
         } else {
             self.is_out(turn, id);
         }
+    }
+
+    /// The relay does not know a conversation of two any more, of which nobody can be out: it was restored from a backup of
+    /// before (L11). It is begun again, as the next generation, by whoever comes first.
+    fn begin_again(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(peer) = conversation.peer else { return };
+        let generation = conversation.group.as_ref().map_or(conversation.generation, |group| group.data().generation);
+        let mut again = Conversation::new(id, ConversationKind::OneToOne, Some(peer), turn.now);
+        (again.founding, again.generation) = (true, generation.saturating_add(1));
+        again.wants(Want::Add(peer));
+        if let Some(before) = self.conversations.insert(id, again).and_then(|before| before.group) {
+            before.delete(&mut self.mls);
+        }
+        self.save_conversation(turn, id);
+        self.save_intent(turn, id);
+        self.unseal_stale(turn, id);
+        self.resend_unconfirmed(turn, id);
     }
 
     /// This device was removed while it was away, or before its store was put back, and can't read by whom.
@@ -379,9 +404,13 @@ impl Engine {
             }
             None => self.unseal(turn, envelope),
         };
-        if let Some(conversation) = id.and_then(|id| self.conversations.get_mut(&id)) {
-            conversation.wait_for = conversation.wait_for.max(newest_commit);
+        let Some(conversation) = id.and_then(|id| self.conversations.get_mut(&id)) else { return };
+        if newest_commit <= conversation.newest_commit {
+            // What was sealed names that one. Another connection may bring a better answer.
+            return self.hang_up(turn);
         }
+        conversation.wait_for = conversation.wait_for.max(newest_commit);
+        conversation.told_newest = conversation.told_newest.max(newest_commit);
     }
 
     /// The relay refused a commit. Whether it was one.
@@ -390,6 +419,10 @@ impl Engine {
         match failed.code {
             Code::StoreFailed | Code::ShuttingDown | Code::Restored | Code::WrongOrder => {}
             Code::Busy | Code::RateLimited => self.pause_commits(turn, id, failed),
+            Code::TooLarge => {
+                self.drop_pending(turn, id);
+                self.cannot_commit(turn, id, true);
+            }
             // The roster is another one: what came meanwhile is read first, and the commit made anew.
             _ => {
                 self.drop_pending(turn, id);
@@ -454,6 +487,7 @@ impl Engine {
         }
         self.tell_renamed(turn, id, own, &data);
         self.note_readded_by_own(turn, id, &devices);
+        self.forget_strangers_readds(turn, id);
         self.drop_done(turn, id);
         self.save_intent(turn, id);
         Ok(())
@@ -483,7 +517,14 @@ impl Engine {
             .collect();
         conversation.answered = packages.iter().map(|(package, _)| package.member.device).collect();
         let vouched = self.evidence_of(packages.iter().map(|(package, _)| package.member.account));
-        packages.into_iter().filter(|(package, _)| vouched.vouches_for(&package.member)).collect()
+        let (good, bad): (Vec<_>, Vec<_>) =
+            packages.into_iter().partition(|(package, _)| vouched.vouches_for(&package.member));
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            for (package, _) in bad {
+                conversation.readds.remove(&package.member.device);
+            }
+        }
+        good
     }
 
     /// The next generation of a conversation of two, which both have lost.
@@ -494,8 +535,11 @@ impl Engine {
         if let Some(conversation) = self.conversations.get_mut(&id)
             && let Some(group) = conversation.group.take()
         {
-            conversation.generation = group.data().generation;
+            conversation.generation = group.data().generation.saturating_add(1);
             group.delete(&mut self.mls);
+        }
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.generation = conversation.generation.max(1);
         }
         self.found_group(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
@@ -528,9 +572,14 @@ impl Engine {
     pub(super) fn leave_group(&mut self, turn: &mut Turn<'_>, id: ConversationId) -> Result<Reply, Refusal> {
         if let Some(conversation) = self.conversations.get_mut(&id).filter(|conversation| !conversation.wants_out) {
             conversation.wants.clear();
-            if conversation.founding {
-                // Nobody knows of it yet.
+            let members = conversation.group.as_ref().map(Group::members).unwrap_or_default();
+            let is_alone = members.len() == 1 && conversation.pending.is_none();
+            if conversation.founding || is_alone {
+                // Nobody is there who could remove it.
                 (conversation.removed, conversation.founding) = (true, false);
+                if let Some(group) = conversation.group.take() {
+                    group.delete(&mut self.mls);
+                }
                 self.save_conversation(turn, id);
                 self.save_intent(turn, id);
                 self.fail_in_conversation(turn, id, UnsentReason::NoMember);

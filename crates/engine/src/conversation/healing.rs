@@ -3,13 +3,14 @@
 //! begins it anew, as its next generation, under the same id.
 
 use sealwire_keys::{Mode, one_to_one};
-use sealwire_session::mls::{KeyPackageRef, make_readd, read_readd};
+use sealwire_session::mls::{Group, KeyPackageRef, make_readd, read_readd};
 use sealwire_wire::conversation::{ConversationKind, ReaddBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Failed, ToRelay};
+use sealwire_wire::limits::ROSTER_MAX;
 use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, LogId, Time};
 
-use super::{Attachment, Conversation, Want, desk};
+use super::{Attachment, Conversation, Lost, Want, desk};
 use crate::connection::Asked;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason};
@@ -29,6 +30,10 @@ impl Engine {
         self.drop_pending(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| !c.behind && !c.removed) else { return };
         (conversation.behind, conversation.founding) = (true, false);
+        if let Some(group) = &conversation.group {
+            let accounts = group.members().iter().map(|member| member.account).collect();
+            conversation.lost = Some(Lost { group: group.id(), accounts });
+        }
         conversation.wants.clear();
         turn.event(Event::Behind { conversation: id });
         self.save_conversation(turn, id);
@@ -62,7 +67,9 @@ impl Engine {
         }
         if !conversation.behind {
             let since = *conversation.without_welcome.get_or_insert(turn.now);
-            if turn.now.since(since) >= WELCOME_MS && self.welcomes.is_empty() {
+            // One whose bytes are still to be fetched may be its Welcome.
+            let wait = if self.welcomes.is_empty() { WELCOME_MS } else { 6 * WELCOME_MS };
+            if turn.now.since(since) >= wait {
                 self.fall_behind(turn, id);
             }
             return;
@@ -90,7 +97,7 @@ impl Engine {
                 let made = make_readd(&mut desk!(self, turn), suite, id, own, inbox);
                 // Nothing fails: the records are in memory.
                 let Ok((KeyPackageRef(key), body)) = made else { return };
-                let known = super::KeyPackageRecord { made_at: turn.now, is_last_resort: 0 };
+                let known = super::KeyPackageRecord { made_at: turn.now, is_retired: 1, is_last_resort: 0 };
                 turn.put(Table::KeyPackage, key.clone(), record::encode(&known));
                 self.key_packages.insert(key, known);
                 let envelope = EnvelopeId(turn.random());
@@ -129,15 +136,22 @@ impl Engine {
         let Body::Inline(body) = &entry.body else { return Err(QuarantineReason::Unsupported) };
         let package = read_readd(suite, id, body, turn.rng).ok_or(QuarantineReason::Rejected)?;
         let (account, device) = (package.member.account, package.member.device);
-        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
         if device == own {
             // Of this store, or of one that is lost: in either case nobody here can answer it.
             return Ok(());
         }
-        let is_in = conversation.group.as_ref().is_none_or(|group| {
-            group.members().iter().any(|member| member.account == account)
-        });
-        if !is_in {
+        // Where the members are not known, only the other one of a conversation of two is.
+        let may_ask = |group: Option<&Group>| match group {
+            Some(group) => group.members().iter().any(|member| member.account == account),
+            None => one_to_one(self.log.id(), account) == id,
+        };
+        let group = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref());
+        let is_listed = !self.contacts.contains_key(&account) || self.evidence_of([account]).vouches_for(&package.member);
+        if !may_ask(group) || !is_listed {
+            return Err(QuarantineReason::NotAccepted);
+        }
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
+        if conversation.readds.len() >= ROSTER_MAX && !conversation.readds.contains_key(&device) {
             return Err(QuarantineReason::NotAccepted);
         }
         conversation.readds.insert(device, bytes.to_vec());
@@ -198,6 +212,20 @@ impl Engine {
         self.found_anew(turn, id);
     }
 
+    /// Whoever is not in a conversation any more is not added again by what they asked for before.
+    pub(super) fn forget_strangers_readds(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let members = conversation.group.as_ref().map(Group::members).unwrap_or_default();
+        let before = conversation.readds.len();
+        conversation.readds.retain(|_, entry| {
+            let account = account_of_readd(entry);
+            members.iter().any(|member| Some(member.account) == account)
+        });
+        if conversation.readds.len() != before {
+            self.save_intent(turn, id);
+        }
+    }
+
     /// A device is in again: what it may have missed of this one is said again (C10).
     pub(super) fn note_readded(&mut self, turn: &mut Turn<'_>, id: ConversationId, devices: &[DeviceId]) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
@@ -220,8 +248,8 @@ fn account_of_readd(entry: &[u8]) -> Option<AccountId> {
 impl Conversation {
     /// How many members come before this one, for what any member may do: those of an account do not count.
     pub(super) fn rank_besides(&self, account: AccountId) -> u64 {
-        let own = self.group.as_ref().and_then(sealwire_session::mls::Group::own).map_or(0, |member| member.leaf);
-        let members = self.group.as_ref().map(sealwire_session::mls::Group::members).unwrap_or_default();
+        let own = self.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
+        let members = self.group.as_ref().map(Group::members).unwrap_or_default();
         members.iter().filter(|member| member.leaf < own && member.account != account).count() as u64
     }
 

@@ -11,7 +11,7 @@ use sealwire_wire::limits::{BLOB_MAX, HELD_MAX};
 use sealwire_wire::{BlobHash, EnvelopeId, Position, Time};
 use tls_codec::{TlsDeserializeBytes, TlsSerialize, TlsSize};
 
-use super::{Conversation, desk};
+use super::{Conversation, Lost, desk};
 use crate::connection::Asked;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason};
@@ -118,9 +118,11 @@ impl Engine {
         if known.is_some_and(stands) {
             return Err(QuarantineReason::BadWelcome);
         }
+        // The new one may have the old one's name: it is the same group, at a later epoch. Which group that was, and who was
+        // in it, is kept apart.
         let lost = self.conversations.get_mut(&id).filter(|conversation| conversation.behind);
-        if let Some(lost) = lost.and_then(|conversation| conversation.group.take()) {
-            // The new one may have its name: it is the same group, at a later epoch.
+        let lost = lost.and_then(|conversation| conversation.group.take());
+        if let Some(lost) = lost {
             lost.delete(&mut self.mls);
             self.save_conversation(turn, id);
         }
@@ -137,7 +139,8 @@ impl Engine {
             return Err(reason);
         }
         let Joined { group, inviter, evidence } = joined;
-        self.take_evidence(turn, &evidence);
+        let of_members = group.members().iter().map(|member| member.account).collect();
+        self.take_evidence(turn, &evidence, &of_members);
         let data = group.data().clone();
         let peer = (data.kind == ConversationKind::OneToOne).then_some(inviter.account);
         let mut conversation = Conversation::new(id, data.kind, peer, turn.now);
@@ -162,6 +165,7 @@ impl Engine {
         if !self.is_blocked(inviter.account) {
             turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name, by: inviter.account });
         }
+        self.unseal_stale(turn, id);
         if rejoins {
             self.resend_unconfirmed(turn, id);
         }
@@ -183,6 +187,19 @@ impl Engine {
             if accounts != two || two.len() != 2 || data.conversation != one_to_one(own, joined.inviter.account) {
                 return Err(QuarantineReason::BadWelcome);
             }
+        }
+        if data.generation == u32::MAX {
+            // There would be none behind it.
+            return Err(QuarantineReason::BadWelcome);
+        }
+        let lost = self.conversations.get(&data.conversation).and_then(|conversation| conversation.lost.as_ref());
+        let leads_back = |lost: &Lost| {
+            let is_same = data.kind == ConversationKind::OneToOne || lost.group == joined.group.id();
+            is_same && lost.accounts.contains(&joined.inviter.account)
+        };
+        if !lost.is_none_or(leads_back) {
+            // Whoever sees a request to be added again could answer it with a group of their own.
+            return Err(QuarantineReason::BadWelcome);
         }
         let contradicts = |log: &sealwire_keys::AccountLog| {
             let pinned = if log.id() == own { Some(&self.log) } else { self.contacts.get(&log.id()).map(|c| &c.log) };

@@ -20,10 +20,15 @@ const BATCH: u32 = 40;
 /// Private keys of a key package that nobody has used are forgotten after this long: whoever claimed it has had 90 days.
 const FORGOTTEN_MS: u64 = 90 * DAY_MS;
 
+/// After this long all are replaced, the last-resort one too.
+const RENEWED_MS: u64 = 60 * DAY_MS;
+
 /// What is known of an own key package.
 #[derive(Clone, Copy, TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct KeyPackageRecord {
+    /// When it was made; when it was replaced, if it was.
     pub(crate) made_at: Time,
+    pub(crate) is_retired: u8,
     pub(crate) is_last_resort: u8,
 }
 
@@ -34,11 +39,19 @@ impl Engine {
         if !self.is_mls() {
             return;
         }
-        self.forget_old_key_packages(turn);
+        let forgot_some = self.forget_old_key_packages(turn);
+        let in_use = self.key_packages.values().filter(|known| known.is_retired == 0);
+        let oldest = in_use.map(|known| known.made_at).min();
+        let are_old = oldest.is_some_and(|oldest| turn.now.since(oldest) > RENEWED_MS);
+        let has_last_resort = self.key_packages.values().any(|known| known.is_last_resort == 1 && known.is_retired == 0);
+        // What the relay holds may be of a store that is lost, or about to be forgotten here.
+        let replace = replace || forgot_some || are_old || !has_last_resort || self.own.lists_due;
+        if replace {
+            self.retire_key_packages(turn);
+        }
         let full = self.own.key_packages.min(KEY_PACKAGES_MAX as u32);
         let held = if replace { 0 } else { held };
-        let has_last_resort = self.key_packages.values().any(|known| known.is_last_resort == 1);
-        let needs_last_resort = replace || !has_last_resort;
+        let needs_last_resort = replace;
         if held * REPLENISH_BELOW >= full && !needs_last_resort {
             return;
         }
@@ -66,24 +79,34 @@ impl Engine {
         // Nothing fails: the records are in memory.
         let (KeyPackageRef(key), bytes) =
             make_key_package(&mut desk!(self, turn), suite, account, inbox, is_last_resort).ok()?;
-        let known = KeyPackageRecord { made_at: turn.now, is_last_resort: u8::from(is_last_resort) };
+        let known = KeyPackageRecord { made_at: turn.now, is_retired: 0, is_last_resort: u8::from(is_last_resort) };
         turn.put(Table::KeyPackage, key.clone(), record::encode(&known));
         self.key_packages.insert(key, known);
         Some(bytes)
     }
 
-    fn forget_old_key_packages(&mut self, turn: &mut Turn<'_>) {
-        let newest_last_resort =
-            self.key_packages.values().filter(|known| known.is_last_resort == 1).map(|known| known.made_at).max();
-        let is_old = |known: &KeyPackageRecord| {
-            let is_in_use = known.is_last_resort == 1 && Some(known.made_at) == newest_last_resort;
-            !is_in_use && turn.now.since(known.made_at) > FORGOTTEN_MS
-        };
-        let old: Vec<_> = self.key_packages.iter().filter(|(_, known)| is_old(known)).map(|(key, _)| key.clone()).collect();
-        for key in old {
+    /// Those that are replaced may be on their way in a Welcome: they open it for as long as a Welcome is kept, and count as
+    /// old from now on.
+    fn retire_key_packages(&mut self, turn: &mut Turn<'_>) {
+        for (key, known) in &mut self.key_packages {
+            if known.is_retired == 0 {
+                (known.is_retired, known.made_at) = (1, turn.now);
+                turn.put(Table::KeyPackage, key.clone(), record::encode(known));
+            }
+        }
+    }
+
+    /// Whether there were some that the relay may still hand out.
+    fn forget_old_key_packages(&mut self, turn: &mut Turn<'_>) -> bool {
+        let is_old = |known: &KeyPackageRecord| turn.now.since(known.made_at) > FORGOTTEN_MS;
+        let old: Vec<_> =
+            self.key_packages.iter().filter(|(_, known)| is_old(known)).map(|(key, k)| (key.clone(), *k)).collect();
+        let forgot_some = old.iter().any(|(_, known)| known.is_retired == 0);
+        for (key, _) in old {
             self.key_packages.remove(&key);
             turn.delete(Table::KeyPackage, key.clone());
             self.mls.forget_key_package(&KeyPackageRef(key));
         }
+        forgot_some
     }
 }

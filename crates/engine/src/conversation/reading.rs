@@ -9,6 +9,7 @@ use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, GroupData};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
+use sealwire_wire::limits::UNACKNOWLEDGED_MAX;
 use sealwire_wire::{AccountId, Chain, ConversationId, LogId, Position, Time};
 
 use super::{Attachment, Conversation, Want, desk};
@@ -17,6 +18,8 @@ use crate::event::{Event, QuarantineReason, UnsentReason};
 use crate::record::SeenRecord;
 use crate::step::Turn;
 
+/// Entries that wait to be read: what a relay delivers ahead of an acknowledgement, and what may come twice.
+const BACKLOG_MAX: usize = 2 * UNACKNOWLEDGED_MAX;
 /// After a change of direction this long, own keys are replaced (C11): 15 minutes.
 const DIRECTION_MS: u64 = 15 * 60 * 1_000;
 /// Whoever asked to leave is removed by the member of the lowest leaf; the next one waits this much longer.
@@ -36,6 +39,23 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.attachment = Attachment::Yes { length };
         conversation.told_newest = newest_commit;
+        if read_upto > length {
+            // A relay that contradicts itself: another connection may bring a better answer.
+            return self.hang_up(turn);
+        }
+        if length < conversation.cursor {
+            // The log is shorter than what was read of it: the relay was restored from a backup, or had lied before. It is
+            // the only one that counts its positions; content ids recognise what comes again (L11).
+            let lost_commit = newest_commit < conversation.newest_commit;
+            conversation.chains.clear();
+            conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
+            (conversation.missed, conversation.must_update) = (true, true);
+            self.save_conversation(turn, id);
+            if lost_commit {
+                self.fall_behind(turn, id);
+            }
+            return self.read_backlog(turn, id);
+        }
         let begun = conversation.pending.as_ref().is_some_and(|pending| pending.creates);
         let begins = conversation.cursor == Position::START && (conversation.seeks || begun || conversation.group.is_none());
         if begins && read_upto > Position::START {
@@ -79,7 +99,14 @@ impl Engine {
     /// Entries of a conversation's log, in order.
     pub(crate) fn deliver_conversation(&mut self, turn: &mut Turn<'_>, id: ConversationId, entries: Vec<Delivered>) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        if conversation.removed || conversation.attachment == Attachment::No {
+            return;
+        }
         conversation.backlog.extend(entries);
+        if conversation.backlog.len() > BACKLOG_MAX {
+            // More than a relay delivers ahead of an acknowledgement.
+            return self.hang_up(turn);
+        }
         self.link.useful = true;
         self.read_backlog(turn, id);
         self.peek(turn, id);
@@ -193,7 +220,7 @@ impl Engine {
             }
             (EntryKind::Message, _) if !is_in_order => Err(QuarantineReason::OutOfOrder),
             (EntryKind::Message, _) if self.is_own(entry, bytes) => {
-                self.accepted(turn, entry.envelope);
+                self.own_was_read(turn, entry.envelope);
                 Ok(())
             }
             (EntryKind::Message, Body::Inline(body)) => self.take_sealed(turn, id, position, at, body),
@@ -292,11 +319,13 @@ impl Engine {
         };
         conversation.provisional = false;
         self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
-        self.take_evidence(turn, &applied.evidence);
+        let of_members = applied.added.iter().chain(&applied.removed).map(|member| member.account).collect();
+        self.take_evidence(turn, &applied.evidence, &of_members);
         self.tell_applied(turn, id, &applied);
         self.tell_renamed(turn, id, applied.author.account, &before);
         let added: Vec<_> = applied.added.iter().map(|member| member.device).collect();
         self.note_readded(turn, id, &added);
+        self.forget_strangers_readds(turn, id);
         if applied.removes_self && added.contains(&self.secrets.device_id()) {
             // An answer to a request of this device, though it is in: its Welcome leads back.
             self.fall_behind(turn, id);
@@ -373,10 +402,14 @@ impl Engine {
             return Err(QuarantineReason::OutOfOrder);
         }
         self.check_place(turn, id, author.account, place.position, place.chain);
+        let content = Content::decode(&plaintext).map_err(|_| QuarantineReason::BadContent)?;
+        if content.part == Part::Leave {
+            // Of whomever: what it entitles to is the same for all members (C2).
+            self.note_leave(turn, id, author.account);
+        }
         if self.contacts.get(&author.account).is_some_and(|contact| contact.blocked) {
             return Err(QuarantineReason::Blocked);
         }
-        let content = Content::decode(&plaintext).map_err(|_| QuarantineReason::BadContent)?;
         self.take_said(turn, id, author.account, at, &plaintext, content)
     }
 
@@ -393,10 +426,6 @@ impl Engine {
         let seen = SeenRecord { at: turn.now, commitment: [0; 32], counter: 0 };
         match (conversation.kind, &content.part) {
             (ConversationKind::OneToOne, _) => self.take_content(turn, author, at, seen, bytes, content),
-            (ConversationKind::Group, Part::Leave) => {
-                self.note_leave(turn, id, author);
-                Ok(())
-            }
             (ConversationKind::Group, Part::Text(_) | Part::Bytes { .. } | Part::Other { .. }) => {
                 let content_id = content_id(id, author, bytes);
                 self.take_group_message(turn, id, author, at, seen, content_id, bytes, content);
@@ -409,7 +438,9 @@ impl Engine {
     /// C5: until the next commit, any member may remove who asked for it. The lowest leaf does; the others wait, each a
     /// little longer, so that it is done whoever is away.
     fn note_leave(&mut self, turn: &mut Turn<'_>, id: ConversationId, author: AccountId) {
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.kind == ConversationKind::Group) else {
+            return;
+        };
         conversation.leaving.insert(author);
         let rank = conversation.rank_besides(author);
         conversation.leave_due = Some(turn.now.plus(rank * LEAVE_STEP_MS));
@@ -425,11 +456,18 @@ impl Engine {
 
     /// Whoever asked to leave, and keys that are due.
     pub(super) fn want_what_is_due(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.is_caught_up()) else { return };
+        let own = self.log.id();
+        let is_stranger = |account| self.contacts.get(&account).is_none_or(|contact| !contact.is_accepted());
+        let waits = self.conversations.get(&id).is_some_and(|conversation| conversation.peer.is_some_and(is_stranger));
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.is_caught_up() && !waits) else {
+            // Whoever is not accepted learns nothing by waiting (C9).
+            return;
+        };
         let before = conversation.wants.len();
         if conversation.leave_due.is_some_and(|due| turn.now >= due) {
             conversation.leave_due = None;
-            let leaving: Vec<_> = conversation.leaving.iter().copied().collect();
+            // Not itself: nobody removes their own leaf, and any other commit of theirs would void the request (C5).
+            let leaving: Vec<_> = conversation.leaving.iter().copied().filter(|account| *account != own).collect();
             leaving.into_iter().for_each(|account| conversation.wants(Want::Remove(account)));
         }
         if conversation.readds_are_due(turn.now) {

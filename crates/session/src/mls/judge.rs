@@ -14,8 +14,8 @@ use sealwire_wire::conversation::{CommitData, ConversationKind, GroupData, Role}
 use sealwire_wire::limits::ROSTER_MAX;
 use sealwire_wire::{AccountId, DeviceId, EnvelopeId, InboxAddress};
 
-use super::leaf::{EXTENSION, required};
-use super::{Desk, Evidence, Group, Member, Place, RecordsError, Suite, read_readd};
+use super::leaf::{EXTENSION, lifetime, required};
+use super::{Desk, Evidence, Group, Member, Place, ReceivedKeyPackage, RecordsError, Suite, read_readd};
 
 /// Why a commit is publicly invalid: all members skip it alike (C2). It costs a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -105,7 +105,6 @@ impl Group {
         let body = seal.open(self.data.conversation, envelope, body).ok_or(InvalidCommit::Malformed)?;
         let evidence = Evidence::verify(body.evidence).ok_or(InvalidCommit::Leaf)?;
         let readds = self.read_answered(desk, &body.readds).ok_or(InvalidCommit::Leaf)?;
-        let entitled = Entitled { leaving, readds: &readds };
         let message = MlsMessageIn::tls_deserialize_exact_bytes(&body.commit).map_err(|_| InvalidCommit::Malformed)?;
         let MlsMessageBodyIn::PublicMessage(message) = message.extract() else { return Err(InvalidCommit::Malformed) };
         let message = ProtocolMessage::from(message);
@@ -120,18 +119,31 @@ impl Group {
             return Err(InvalidCommit::Malformed);
         };
         let place = Place { position: data.position, chain: data.chain };
-        let applied = self.judge_staged(&staged, author, place, evidence, &entitled)?;
+        let applied = self.judge_staged(&staged, author, place, evidence, leaving, &readds)?;
         if roster_hash(&applied.roster) != data.roster || applied.roster.len() > ROSTER_MAX {
             return Err(InvalidCommit::Roster);
         }
         Ok(Judged { staged: *staged, applied })
     }
 
-    /// The devices whose requests a commit answers.
-    fn read_answered(&self, desk: &mut Desk<'_>, readds: &[Vec<u8>]) -> Option<BTreeSet<DeviceId>> {
+    fn read_answered(&self, desk: &mut Desk<'_>, readds: &[Vec<u8>]) -> Option<Vec<ReceivedKeyPackage>> {
         let suite = Suite::of(self.mls.ciphersuite())?;
-        let device = |body: &Vec<u8>| Some(read_readd(suite, self.data.conversation, body, desk.rng)?.member.device);
-        readds.iter().map(device).collect()
+        readds.iter().map(|body| read_readd(suite, self.data.conversation, body, desk.rng)).collect()
+    }
+
+    /// The devices whose requests a commit answers: their accounts are in the conversation, exactly what they asked for is
+    /// added, and the leaf that they had is removed (C10).
+    fn answered(&self, staged: &StagedCommit, removed: &[Member], readds: &[ReceivedKeyPackage]) -> BTreeSet<DeviceId> {
+        let members = self.members();
+        let is_added = |readd: &&ReceivedKeyPackage| {
+            staged.add_proposals().any(|add| *add.add_proposal().key_package() == readd.package)
+        };
+        let is_answered = |readd: &&ReceivedKeyPackage| {
+            let is_in = members.iter().any(|member| member.account == readd.member.account);
+            let mut leaves = members.iter().filter(|member| member.device == readd.member.device);
+            is_in && leaves.all(|leaf| removed.contains(leaf))
+        };
+        readds.iter().filter(is_added).filter(is_answered).map(|readd| readd.member.device).collect()
     }
 
     fn judge_staged(
@@ -140,7 +152,8 @@ impl Group {
         author: Member,
         place: Place,
         evidence: Evidence,
-        entitled: &Entitled<'_>,
+        leaving: &BTreeSet<AccountId>,
+        readds: &[ReceivedKeyPackage],
     ) -> Result<Applied, InvalidCommit> {
         let is_ours = |proposal: &Proposal| {
             matches!(proposal, Proposal::Add(_) | Proposal::Remove(_) | Proposal::GroupContextExtensions(_))
@@ -173,9 +186,14 @@ impl Group {
         if !staged.update_path_leaf_node().is_none_or(is_same) {
             return Err(InvalidCommit::Leaf);
         }
+        if !staged.add_proposals().all(|add| *add.add_proposal().key_package().life_time() == lifetime()) {
+            return Err(InvalidCommit::Leaf);
+        }
+        let readds = self.answered(staged, &removed, readds);
+        let entitled = Entitled { leaving, readds: &readds };
         let data = check_context(staged.group_context().extensions()).ok_or(InvalidCommit::Data)?;
         self.judge_data(&data)?;
-        self.judge_authority(author.account, &added, &removed, &data, &evidence, entitled)?;
+        self.judge_authority(author.account, &added, &removed, &data, &evidence, &entitled)?;
         let roster = self.roster_with(&added, &removed).ok_or(InvalidCommit::Roster)?;
         let removes_self = staged.self_removed();
         Ok(Applied { author, place, added, removed, data, roster, evidence, removes_self })

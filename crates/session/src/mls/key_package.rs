@@ -78,7 +78,7 @@ impl ReceivedKeyPackage {
         let node = package.leaf_node();
         let member = Member::of(LeafNodeIndex::new(0), node).ok_or(KeyPackageError::Unsuitable)?;
         let can = node.capabilities().extensions().contains(&ExtensionType::Unknown(EXTENSION));
-        if package.ciphersuite() != suite.ciphersuite() || !can {
+        if package.ciphersuite() != suite.ciphersuite() || !can || *package.life_time() != lifetime() {
             return Err(KeyPackageError::Unsuitable);
         }
         Ok(ReceivedKeyPackage { package, member })
