@@ -265,7 +265,7 @@ impl Conversation {
             readd_again: None,
             readds_sent: 0,
             answered: Vec::new(),
-            generation: 0,
+            generation: record.generation,
             without_welcome: None,
             told_newest: Position::START,
             commit_after: None,
@@ -291,6 +291,7 @@ impl Conversation {
             chain: self.chain,
             joined_by: self.joined_by,
             own_leave: self.own_leave,
+            generation: self.generation,
             sealed: self.sealed,
             updated_at: self.updated_at,
             update_due: self.update_due,
@@ -320,7 +321,7 @@ impl Conversation {
 
     /// Whether a person may write into it: it is there, or about to begin.
     pub(crate) fn may_write(&self) -> bool {
-        !self.removed && (self.founding || self.group.is_some())
+        !self.removed && (self.founding || self.behind || self.group.is_some())
     }
 
     /// Seals content into an entry.
@@ -378,6 +379,11 @@ impl Conversation {
         if let Some(pending) = &mut self.pending {
             pending.progress = Progress::Waits;
         }
+    }
+
+    /// Which of its groups the one is that this device has, or had last.
+    fn last_generation(&self) -> u32 {
+        self.group.as_ref().map_or(self.generation, |group| group.data().generation)
     }
 
     fn leaves_of_device(&self, device: DeviceId) -> Vec<u32> {

@@ -115,7 +115,10 @@ impl Engine {
             // It comes again: an acknowledgement was lost.
             return Ok(());
         }
-        if known.is_some_and(stands) {
+        // The other one of a conversation of two may begin it anew, as its next generation; else it stays as it is.
+        let standing = known.filter(|conversation| stands(conversation));
+        let generation = standing.map(|conversation| conversation.group.as_ref().map_or(0, |g| g.data().generation));
+        if standing.is_some_and(|conversation| conversation.kind != ConversationKind::OneToOne) {
             return Err(QuarantineReason::BadWelcome);
         }
         // The new one may have the old one's name: it is the same group, at a later epoch. Which group that was, and who was
@@ -134,7 +137,12 @@ impl Engine {
             conversation.own_readd = None;
         }
         let joined = joined.map_err(|_| QuarantineReason::BadWelcome)?;
-        if let Err(reason) = self.check_joined(&joined) {
+        let is_later = |joined: &Joined| generation.is_none_or(|before| joined.group.data().generation > before);
+        let checked = match is_later(&joined) {
+            true => self.check_joined(&joined),
+            false => Err(QuarantineReason::BadWelcome),
+        };
+        if let Err(reason) = checked {
             joined.group.delete(&mut self.mls);
             return Err(reason);
         }
@@ -146,19 +154,22 @@ impl Engine {
         let mut conversation = Conversation::new(id, data.kind, peer, turn.now);
         let mut rejoins = false;
         if let Some(before) = self.conversations.remove(&id) {
+            let last_generation = before.last_generation();
             if let Some(group) = before.group {
                 group.delete(&mut self.mls);
             }
-            if !before.removed {
+            let is_anew = data.generation > last_generation;
+            rejoins = before.behind || is_anew;
+            if !before.removed && !is_anew {
                 // What has come of its log already is read with the new group; where the log stands is asked anew.
                 conversation.backlog = before.backlog;
                 conversation.note_chain(before.cursor, before.chain);
                 conversation.readds = before.readds;
-                rejoins = before.behind;
             }
         }
         conversation.group = Some(group);
         (conversation.joined_by, conversation.seeks) = (Some(body.commit), true);
+        conversation.generation = data.generation;
         self.conversations.insert(id, conversation);
         self.save_conversation(turn, id);
         self.save_intent(turn, id);

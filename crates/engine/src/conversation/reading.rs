@@ -207,6 +207,11 @@ impl Engine {
             return Ok(());
         }
         let is_in_order = after == conversation.newest_commit;
+        if entry.kind == EntryKind::Commit && !is_in_order && conversation.missed {
+            // Behind a relay that was restored: this log is not the one that was read, or not as far as it was.
+            self.fall_behind(turn, id);
+            return Ok(());
+        }
         match (entry.kind, &entry.body) {
             (EntryKind::Commit, body) => {
                 let outcome = match body {

@@ -355,25 +355,9 @@ fn the_last_generation_ends_no_process() {
     let inboxes = made.roster.clone();
     raw(&mut world, 1, ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes });
     world.pass(5_000);
-    assert!(view(&mut world, 0, id).active);
-    let own = mallory.log.id();
-    let key_package = |stranger: &mut Stranger| {
-        let (_, body) = make_readd(&mut stranger.desk(), Suite::Classical, id, own, inbox).unwrap();
-        body
-    };
-    let (readd, other) = (key_package(&mut mallory), ReaddBody::decode(&key_package(&mut mallory)).unwrap());
-    // Mallory has an account, too; this world saves it the registration.
-    world.people[0].hand = Box::new(move |frame| match frame {
-        FromRelay::Failed(Failed { code: Code::NotFound, request, .. }) => {
-            let package =
-                KeyPackage { device: other.device, inbox, bytes: other.key_package.clone(), is_last_resort: false };
-            vec![FromRelay::KeyPackages { request, packages: vec![package] }]
-        }
-        frame => vec![frame],
-    });
-    loses_its_place(&mut world, 0, id);
-    append_readd(&mut world, 1, id, readd);
-    world.pass(120_000);
+    let Ok(Reply::Conversations(views)) = world.command(0, Command::Conversations) else { panic!("no list") };
+    assert_eq!(views, [], "there would be no generation behind it");
+    assert!(world.people[0].saw(|event| matches!(event, Event::Quarantined { .. })));
 }
 
 // Findings 11 and 17: loops.
