@@ -114,6 +114,8 @@ pub struct Engine {
     pub(crate) held: BTreeMap<u64, HeldRecord>,
     pub(crate) receipts: BTreeMap<(AccountId, ContentId), Status>,
     pub(crate) receipts_due: Option<Time>,
+    /// Whether it was loaded, and has not asked since which conversations it is in.
+    pub(crate) is_fresh: bool,
     /// What MLS keeps of all conversations and key packages.
     pub(crate) mls: Records,
     pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
@@ -218,6 +220,7 @@ impl Engine {
         // What a conversation is to become is read behind the conversation.
         others.sort_by_key(|(table, ..)| *table);
         let mut engine = Engine::load_own(&own).map_err(in_table(Table::Own))?;
+        engine.is_fresh = true;
         engine.mls = Records::load(mls).map_err(|_| LoadError::Damaged(Table::Mls))?;
         for (table, key, value) in others {
             engine.load_record(table, &key, &value).map_err(in_table(table))?;
@@ -368,6 +371,7 @@ impl Engine {
             held: BTreeMap::new(),
             receipts: BTreeMap::new(),
             receipts_due: None,
+            is_fresh: false,
             mls: Records::default(),
             conversations: BTreeMap::new(),
             key_packages: BTreeMap::new(),

@@ -40,21 +40,25 @@ impl Engine {
         self.save_intent(turn, id);
     }
 
-    /// After a store was put back: conversations that it does not know are in none of its records, but in rosters.
+    /// Conversations that a store does not know, because it was put back, are in none of its records, but in rosters. A store
+    /// may have been put back whenever a process starts with it.
     pub(crate) fn list_logs(&mut self, turn: &mut Turn<'_>) {
-        if self.own.lists_due && self.is_mls() {
+        if (self.own.lists_due || self.is_fresh) && self.is_mls() {
             self.ask(turn, Asked::Logs, |request| ToRelay::ListLogs { request });
         }
     }
 
     pub(crate) fn listed(&mut self, turn: &mut Turn<'_>, conversations: Vec<ConversationId>) {
-        self.own.lists_due = false;
-        self.save_own(turn);
+        self.is_fresh = false;
+        if self.own.lists_due {
+            self.own.lists_due = false;
+            self.save_own(turn);
+        }
         for id in conversations {
             if !self.conversations.contains_key(&id) {
-                let conversation = Conversation::new(id, ConversationKind::Group, None, turn.now);
-                self.conversations.insert(id, conversation);
-                self.fall_behind(turn, id);
+                // Its Welcome may be on its way.
+                self.conversations.insert(id, Conversation::new(id, ConversationKind::Group, None, turn.now));
+                self.save_conversation(turn, id);
             }
         }
     }
@@ -75,6 +79,11 @@ impl Engine {
             return;
         }
         if self.may_begin_anew(id) {
+            if let Some(conversation) = self.conversations.get_mut(&id)
+                && conversation.readd_again.is_none_or(|again| turn.now >= again)
+            {
+                conversation.readd_again = Some(turn.now.plus(READD_MS));
+            }
             return self.begin_anew(turn, id);
         }
         self.ask_to_be_added(turn, id);
