@@ -602,6 +602,9 @@ impl World {
             Event::Quarantined { reason: QuarantineReason::BadWelcome, .. } if self.restored => {}
             // The commit with which somebody begins a conversation anew that both seemed to have lost.
             Event::Quarantined { reason: QuarantineReason::InvalidCommit, .. } if self.restored => {}
+            // Sealed twice with one key, by a store that was put back and the newer one: what it said has to come again.
+            Event::Quarantined { reason: QuarantineReason::Rejected, .. }
+                if self.restored && self.talks.mode == Mode::Mls => {}
             Event::Quarantined { reason, .. } => {
                 return Err(format!("L7: {device} quarantined an envelope: {reason:?}"));
             }

@@ -464,10 +464,7 @@ impl Engine {
         let own = self.log.id();
         let is_stranger = |account| self.contacts.get(&account).is_none_or(|contact| !contact.is_accepted());
         let waits = self.conversations.get(&id).is_some_and(|conversation| conversation.peer.is_some_and(is_stranger));
-        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.is_caught_up() && !waits) else {
-            // Whoever is not accepted learns nothing by waiting (C9).
-            return;
-        };
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.is_caught_up()) else { return };
         let before = conversation.wants.len();
         if conversation.leave_due.is_some_and(|due| turn.now >= due) {
             conversation.leave_due = None;
@@ -479,7 +476,10 @@ impl Engine {
             let devices: Vec<_> = conversation.readds.keys().copied().collect();
             devices.into_iter().for_each(|device| conversation.wants(Want::Readmit(device)));
         }
-        if conversation.is_update_due(turn.now) {
+        if waits && !conversation.must_update {
+            // Whoever is not accepted learns nothing by waiting (C9).
+            conversation.put_off(turn.now);
+        } else if conversation.is_update_due(turn.now) {
             conversation.wants(Want::Update);
         }
         if conversation.wants.len() != before {
@@ -495,6 +495,13 @@ const UPDATE_AFTER_MS: u64 = sealwire_wire::limits::DAY_MS;
 const UPDATE_AFTER_MS_PER_LEAF: u64 = 10 * 60 * 1_000;
 
 impl Conversation {
+    /// What is due, and is not done before the person decides, is looked at again later.
+    fn put_off(&mut self, now: Time) {
+        if self.update_due.is_some_and(|due| now >= due) {
+            self.update_due = Some(now.plus(DIRECTION_MS));
+        }
+    }
+
     /// C11.
     fn is_update_due(&self, now: Time) -> bool {
         let leaves = self.group.as_ref().map_or(0, |group| group.members().len() as u64);
