@@ -391,7 +391,8 @@ impl Engine {
             Ok(opened) => opened,
             Err(OpenedError::Own) => {
                 // A newer store of this device has sealed it: what this one would seal with next may have been used (N3).
-                conversation.must_update = true;
+                // It may have said that this device leaves, too (C5).
+                (conversation.must_update, conversation.missed) = (true, true);
                 return Ok(());
             }
             Err(OpenedError::Malformed) => return Err(QuarantineReason::Malformed),
