@@ -603,7 +603,7 @@ impl World {
             Event::Quarantined { reason: QuarantineReason::OtherKey | QuarantineReason::NotAccepted, .. }
                 if self.restored => {}
             // A Welcome to a key package that only the newer store knew; the relay's list of logs leads back in (C10).
-            Event::Quarantined { reason: QuarantineReason::BadWelcome, .. } if self.restored => {}
+            Event::Quarantined { reason: QuarantineReason::BadWelcome, .. } if self.restored || self.jumped => {}
             // The commit with which somebody begins a conversation anew that both seemed to have lost.
             Event::Quarantined { reason: QuarantineReason::InvalidCommit, .. } if self.restored => {}
             // Sealed twice with one key, by a store that was put back and the newer one: what it said has to come again.

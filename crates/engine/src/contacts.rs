@@ -276,6 +276,13 @@ impl Engine {
             }
             Asked::Handle(handle, tickets) => self.found_by_handle(turn, handle, tickets, found),
             Asked::Account(account) if found.log.id() == account => {
+                if !self.contacts.contains_key(&account) && account != self.log.id() && self.contacts.len() < CONTACTS_MAX {
+                    // Asked about for a conversation that a store which was put back does not know.
+                    let FoundAccount { handle, log, inboxes } = &found;
+                    let contact = Contact::new(handle.clone(), log.clone(), inboxes.clone(), Standing::Stranger);
+                    self.insert_contact(account, contact);
+                    self.save_contact(turn, account);
+                }
                 self.update_contact(turn, found);
                 self.link.refreshed.insert(account);
             }
