@@ -276,7 +276,10 @@ impl Engine {
             }
             Asked::Handle(handle, tickets) => self.found_by_handle(turn, handle, tickets, found),
             Asked::Account(account) if found.log.id() == account => {
-                if !self.contacts.contains_key(&account) && account != self.log.id() && self.contacts.len() < CONTACTS_MAX {
+                if !self.contacts.contains_key(&account)
+                    && account != self.log.id()
+                    && self.contacts.len() < CONTACTS_MAX
+                {
                     // Asked about for a conversation that a store which was put back does not know.
                     let FoundAccount { handle, log, inboxes } = &found;
                     let contact = Contact::new(handle.clone(), log.clone(), inboxes.clone(), Standing::Stranger);

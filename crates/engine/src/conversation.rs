@@ -24,7 +24,8 @@ use crate::connection::Asked;
 use crate::contacts::{Contact, Standing};
 use crate::engine::Engine;
 use crate::record::{
-    self, ConversationRecord, IntentRecord, LostRecord, PendingRecord, ReaddRecord, RecordError, Table, Text, WantRecord,
+    self, ConversationRecord, IntentRecord, LostRecord, PendingRecord, ReaddRecord, RecordError, Table, Text,
+    WantRecord,
 };
 use crate::step::Turn;
 
@@ -127,7 +128,9 @@ enum Attachment {
     No,
     Asked,
     /// The log had that many entries then.
-    Yes { length: Position },
+    Yes {
+        length: Position,
+    },
 }
 
 /// What is wanted of a conversation, until it is so.
@@ -325,7 +328,12 @@ impl Conversation {
     }
 
     /// Seals content into an entry.
-    pub(crate) fn seal(&mut self, desk: &mut Desk<'_>, envelope: EnvelopeId, content: &[u8]) -> Result<Vec<u8>, SealedError> {
+    pub(crate) fn seal(
+        &mut self,
+        desk: &mut Desk<'_>,
+        envelope: EnvelopeId,
+        content: &[u8],
+    ) -> Result<Vec<u8>, SealedError> {
         let place = self.place();
         let body = self.group.as_mut().ok_or(SealedError::NoMember)?.seal(desk, place, content)?;
         self.sealed += 1;
@@ -473,13 +481,11 @@ impl Engine {
         let conversation = self.conversations.get_mut(&id).ok_or(RecordError::Damaged)?;
         conversation.wants = record.intents.into_iter().map(Want::load).collect::<Result<_, _>>()?;
         conversation.pending = record.pending.map(Pending::load);
-        conversation.readds =
-            record.readds.into_iter().map(|readd| (readd.device, readd.entry.into_vec())).collect();
+        conversation.readds = record.readds.into_iter().map(|readd| (readd.device, readd.entry.into_vec())).collect();
         conversation.own_readd = record.own_readd.map(|entry| entry.into_vec());
-        conversation.lost = record.lost.map(|lost| Lost {
-            group: lost.group.into_vec(),
-            accounts: lost.accounts.into_iter().collect(),
-        });
+        conversation.lost = record
+            .lost
+            .map(|lost| Lost { group: lost.group.into_vec(), accounts: lost.accounts.into_iter().collect() });
         Ok(())
     }
 
@@ -491,8 +497,7 @@ impl Engine {
 
     fn save_intent(&self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get(&id) else { return };
-        let asks =
-            !conversation.readds.is_empty() || conversation.own_readd.is_some() || conversation.lost.is_some();
+        let asks = !conversation.readds.is_empty() || conversation.own_readd.is_some() || conversation.lost.is_some();
         if conversation.wants.is_empty() && conversation.pending.is_none() && !asks {
             return turn.delete(Table::Intent, id.0);
         }
@@ -505,10 +510,10 @@ impl Engine {
                 .map(|(device, entry)| ReaddRecord { device: *device, entry: entry.clone().into() })
                 .collect(),
             own_readd: conversation.own_readd.clone().map(Into::into),
-            lost: conversation.lost.clone().map(|lost| LostRecord {
-                group: lost.group.into(),
-                accounts: lost.accounts.into_iter().collect(),
-            }),
+            lost: conversation
+                .lost
+                .clone()
+                .map(|lost| LostRecord { group: lost.group.into(), accounts: lost.accounts.into_iter().collect() }),
         };
         turn.put(Table::Intent, id.0, record::encode(&record));
     }

@@ -155,7 +155,8 @@ impl Engine {
             None => one_to_one(self.log.id(), account) == id,
         };
         let group = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref());
-        let is_listed = !self.contacts.contains_key(&account) || self.evidence_of([account]).vouches_for(&package.member);
+        let is_listed =
+            !self.contacts.contains_key(&account) || self.evidence_of([account]).vouches_for(&package.member);
         if !may_ask(group) || !is_listed {
             return Err(QuarantineReason::NotAccepted);
         }
@@ -187,7 +188,8 @@ impl Engine {
     fn may_begin_anew(&self, id: ConversationId) -> bool {
         let own = self.log.id();
         let Some(conversation) = self.conversations.get(&id) else { return false };
-        let asks = |account: AccountId| conversation.readds.values().any(|entry| account_of_readd(entry) == Some(account));
+        let asks =
+            |account: AccountId| conversation.readds.values().any(|entry| account_of_readd(entry) == Some(account));
         let peer = self.peer_of(id, conversation);
         let is_known = matches!(conversation.attachment, Attachment::Yes { .. });
         peer.is_some_and(|peer| own < peer && asks(peer)) && conversation.own_readd.is_some() && is_known
@@ -202,7 +204,9 @@ impl Engine {
 
     /// The next generation of a conversation of two. Both say again what the other has not confirmed.
     fn begin_anew(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let Some(peer) = self.conversations.get(&id).and_then(|conversation| self.peer_of(id, conversation)) else { return };
+        let Some(peer) = self.conversations.get(&id).and_then(|conversation| self.peer_of(id, conversation)) else {
+            return;
+        };
         let is_reachable =
             self.contacts.get(&peer).is_some_and(|c| c.log.devices().any(|card| card.modes.contains(&Mode::Mls)));
         if !is_reachable {

@@ -43,7 +43,8 @@ impl Engine {
         let in_use = self.key_packages.values().filter(|known| known.is_retired == 0);
         let oldest = in_use.map(|known| known.made_at).min();
         let are_old = oldest.is_some_and(|oldest| turn.now.since(oldest) > RENEWED_MS);
-        let has_last_resort = self.key_packages.values().any(|known| known.is_last_resort == 1 && known.is_retired == 0);
+        let has_last_resort =
+            self.key_packages.values().any(|known| known.is_last_resort == 1 && known.is_retired == 0);
         // What the relay holds may be of a store that is lost, or about to be forgotten here.
         let replace = replace || forgot_some || are_old || !has_last_resort || self.own.lists_due;
         if replace {
