@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Change, Command, ConversationView, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings, StoredMessage, Suite, Table,
-    Ticket, To,
+    Change, Command, ConversationView, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings,
+    StoredMessage, Suite, Table, Ticket, To,
 };
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::ToRelay;

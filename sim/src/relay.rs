@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Growth, Connection, Decision, Features, Input, Policy, Registration, Relay, Served, serve};
+use sealwire_relay_core::{Connection, Decision, Features, Growth, Input, Policy, Registration, Relay, Served, serve};
 use sealwire_store::{
     BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Snapshot, Store, StoreError,
 };
 use sealwire_wire::frame::FromRelay;
-use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, PresenceToken, Time};
+use sealwire_wire::{
+    BlobHash, ConversationId, DeviceId, InboxAddress, InstanceId, LogId, Position, PresenceToken, Time,
+};
 
 use crate::dice::Dice;
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Command, ConversationKind, ConversationView, Event, GroupChange, Incoming, Input, Mode, QuarantineReason, Refusal, Role, Suite, To,
-    UnsentReason,
+    Command, ConversationKind, ConversationView, Event, GroupChange, Incoming, Input, Mode, QuarantineReason, Refusal,
+    Role, Suite, To, UnsentReason,
 };
 use sealwire_relay_core::Input as RelayInput;
 use sealwire_wire::content::{Content, Part};
@@ -358,7 +358,8 @@ impl World {
             }
             return Ok(());
         }
-        let Some((id, members)) = self.groups.get(self.dice.below(self.groups.len().max(1) as u64) as usize).cloned() else {
+        let Some((id, members)) = self.groups.get(self.dice.below(self.groups.len().max(1) as u64) as usize).cloned()
+        else {
             return Ok(());
         };
         if self.changing && self.dice.per_mille(400) {
@@ -382,7 +383,8 @@ impl World {
 
     fn change_group(&mut self, device: usize, id: ConversationId, others: &[usize]) -> Result<(), Violation> {
         let other = others[self.dice.below(others.len() as u64) as usize];
-        let Some(account) = self.accounts.iter().find(|(_, index)| **index == other).map(|(account, _)| *account) else {
+        let Some(account) = self.accounts.iter().find(|(_, index)| **index == other).map(|(account, _)| *account)
+        else {
             return Ok(());
         };
         let change = match self.dice.below(6) {
@@ -564,7 +566,8 @@ impl World {
                 self.expected.push(Expected { way: (from, to), text, certain: false });
             }
         }
-        let lost: Vec<u64> = self.asked_in_group.iter().filter(|(_, (from, ..))| *from == device).map(|(t, _)| *t).collect();
+        let lost: Vec<u64> =
+            self.asked_in_group.iter().filter(|(_, (from, ..))| *from == device).map(|(t, _)| *t).collect();
         for ticket in lost {
             if let Some((from, readers, text)) = self.asked_in_group.remove(&ticket) {
                 self.expect_in_group(from, readers, &text, false);
@@ -773,7 +776,8 @@ impl World {
                     }
                     let all = self.devices.iter().enumerate().map(|(index, device)| {
                         let of = device.conversations().into_iter().find(|view| view.conversation == id);
-                        let stands = of.map(|view| (view.kind, view.active, view.out, view.read_upto, view.members.len()));
+                        let stands =
+                            of.map(|view| (view.kind, view.active, view.out, view.read_upto, view.members.len()));
                         format!("{index}: {stands:?}")
                     });
                     let all: Vec<_> = all.collect();

@@ -244,7 +244,9 @@ pub enum Refusal {
     #[error("this account was made for direct mode, which has no groups")]
     DirectOnly,
     /// More than a group takes.
-    #[error("that does not fit: a name has at most {CONVERSATION_NAME_MAX} bytes, a group at most {ROSTER_MAX} devices")]
+    #[error(
+        "that does not fit: a name has at most {CONVERSATION_NAME_MAX} bytes, a group at most {ROSTER_MAX} devices"
+    )]
     TooMuch,
     /// Something that this member's role does not allow.
     #[error("your role in this group does not allow that")]

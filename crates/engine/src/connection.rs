@@ -665,12 +665,16 @@ impl Engine {
                     turn.reply(ticket, Err(Refusal::Offline));
                 }
             }
-            Asked::OwnLog | Asked::KeyPackages | Asked::Logs => turn.event(Event::Refused { code: failed.code, text: failed.text }),
+            Asked::OwnLog | Asked::KeyPackages | Asked::Logs => {
+                turn.event(Event::Refused { code: failed.code, text: failed.text })
+            }
             Asked::Claim(id, account) => self.claim_failed(turn, id, account, &failed),
             Asked::Create(id) => self.create_failed(turn, id, &failed),
             Asked::Attach(id) => self.attach_failed(turn, id, &failed),
             // What is asked again on the next connection.
-            Asked::PutBlob(_) | Asked::GetBlob(_) => turn.event(Event::Refused { code: failed.code, text: failed.text }),
+            Asked::PutBlob(_) | Asked::GetBlob(_) => {
+                turn.event(Event::Refused { code: failed.code, text: failed.text })
+            }
             asked => self.lookup_failed(turn, asked, &failed),
         }
     }

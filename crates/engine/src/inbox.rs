@@ -290,8 +290,7 @@ impl Engine {
         request: bool,
     ) {
         let number = self.take_number(turn);
-        let record =
-            MessageRecord { incoming: 1, from: group.map(|_| from), id: Some(id), at, content: bytes.into() };
+        let record = MessageRecord { incoming: 1, from: group.map(|_| from), id: Some(id), at, content: bytes.into() };
         let talk = group.map_or(Talk::Person(from), Talk::Group);
         turn.put(Table::Message, record::message_key(talk, number), record::encode(&record));
         let handle = self.handle_of(from);

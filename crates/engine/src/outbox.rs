@@ -194,7 +194,8 @@ impl Engine {
         };
         let (to, handle) = if group.is_some() { (None, None) } else { self.resolve_recipient(to)? };
         if let Some(id) = group {
-            let is_in = |conversation: &Conversation| conversation.kind == ConversationKind::Group && conversation.may_write();
+            let is_in =
+                |conversation: &Conversation| conversation.kind == ConversationKind::Group && conversation.may_write();
             self.conversations.get(&id).filter(|c| is_in(c)).ok_or(Refusal::UnknownConversation)?;
         }
         let content = Content { salt: turn.random(), in_reply_to, must_understand: Vec::new(), part }.encode();
@@ -459,7 +460,8 @@ impl Engine {
     /// Seals for the members of a conversation, once it is caught up with (L4). Ratchet and bytes are durable before the
     /// bytes leave.
     fn send_in(&mut self, turn: &mut Turn<'_>, id: ConversationId, number: u64) {
-        let (Some(conversation), Some(outgoing)) = (self.conversations.get_mut(&id), self.outgoing.get_mut(&number)) else {
+        let (Some(conversation), Some(outgoing)) = (self.conversations.get_mut(&id), self.outgoing.get_mut(&number))
+        else {
             return;
         };
         if !conversation.may_seal() {
@@ -511,8 +513,12 @@ impl Engine {
     pub(crate) fn unseal_stale(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let is_of = |outgoing: &Outgoing| matches!(&outgoing.sealed, Some(Sealed { way: Way::Conversation(of), .. }) if *of == id);
         let stale = |outgoing: &&Outgoing| outgoing.waits_for_relay() && is_of(outgoing);
-        let envelopes: Vec<_> =
-            self.outgoing.values().filter(stale).filter_map(|o| o.sealed.as_ref().map(|sealed| sealed.envelope)).collect();
+        let envelopes: Vec<_> = self
+            .outgoing
+            .values()
+            .filter(stale)
+            .filter_map(|o| o.sealed.as_ref().map(|sealed| sealed.envelope))
+            .collect();
         for envelope in envelopes {
             self.unseal(turn, envelope);
         }

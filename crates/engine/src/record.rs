@@ -5,8 +5,8 @@ use sealwire_wire::content::Content;
 use sealwire_wire::conversation::{ConversationKind, Role};
 use sealwire_wire::handle::Handle;
 use sealwire_wire::{
-    AccountId, Chain, ContentId, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation, InstanceId,
-    Position, PresenceToken, RosterHash, Time,
+    AccountId, Chain, ContentId, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, Incarnation,
+    InstanceId, Position, PresenceToken, RosterHash, Time,
 };
 use tls_codec::{
     DeserializeBytes, Serialize, Size, TlsByteVecU8, TlsByteVecU24, TlsDeserializeBytes, TlsSerialize, TlsSize,

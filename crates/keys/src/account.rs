@@ -400,8 +400,7 @@ mod wire {
                     if modes.is_empty() || modes.windows(2).any(|pair| pair[0] >= pair[1]) {
                         return Err(AccountError::Malformed);
                     }
-                    let direct =
-                        if modes.contains(&Mode::Direct) { keys(&direct)? } else { keys_or_none(&direct)? };
+                    let direct = if modes.contains(&Mode::Direct) { keys(&direct)? } else { keys_or_none(&direct)? };
                     Change::Genesis { kind, device: DeviceCard { key: DeviceKey::parse(&key)?, modes, direct } }
                 }
                 WireChange::RotateDevice { device, direct } => {

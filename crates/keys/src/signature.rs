@@ -93,7 +93,12 @@ pub struct ReaddToBeSigned {
 
 impl ReaddToBeSigned {
     /// Of a device, into a conversation, by a key package.
-    pub fn new(conversation: ConversationId, account: AccountId, device: DeviceId, key_package: &[u8]) -> ReaddToBeSigned {
+    pub fn new(
+        conversation: ConversationId,
+        account: AccountId,
+        device: DeviceId,
+        key_package: &[u8],
+    ) -> ReaddToBeSigned {
         ReaddToBeSigned { conversation, account, device, key_package: key_package.into() }
     }
 

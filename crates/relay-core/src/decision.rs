@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use sealwire_store::{BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError};
+use sealwire_store::{
+    BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
+};
 use sealwire_wire::frame::FromRelay;
-use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, LogId, Position, PresenceToken};
+use sealwire_wire::{BlobHash, ConversationId, DeviceId, InboxAddress, LogId, Position, PresenceToken};
 
 /// Ties an outcome or an answer to the decision that asked for it. Counts up on each connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

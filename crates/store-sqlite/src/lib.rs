@@ -32,7 +32,7 @@ use sealwire_store::logs::{Beside, Digest, Limits, Logs};
 use sealwire_store::{
     BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
 };
-use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{BlobHash, ConversationId, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use crate::blobs::Blobs;
 

@@ -18,7 +18,7 @@ pub use operation::{
     RecordKind, RecordSwap, Refusal, RosterChange, Welcome,
 };
 
-use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{BlobHash, ConversationId, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 /// A relay's store. Calls block until done; a relay keeps one thread that commits, and reads beside it.
 pub trait Store: Send + Sync + 'static {

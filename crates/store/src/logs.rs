@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_keys::chain_start;
 use sealwire_wire::entry::EntryKind;
-use sealwire_wire::limits::{CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENTRIES_MAX, LISTED_LOGS_MAX, REMEMBERED_MAX};
+use sealwire_wire::limits::{
+    CONVERSATION_ENTRIES_MAX, INBOX_BYTES_MAX, INBOX_ENTRIES_MAX, LISTED_LOGS_MAX, REMEMBERED_MAX,
+};
 use sealwire_wire::{ConversationId, DeviceId, InboxAddress, LogId, Position, Time};
 
 use self::log::{Log, Sealed};

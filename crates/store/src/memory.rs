@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use sealwire_keys::blob_hash;
-use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{BlobHash, ConversationId, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 
 use crate::blob::{Held, Verdict, judge, mismatch};
 use crate::logs::{Beside, Digest, Limits, Logs, Write};

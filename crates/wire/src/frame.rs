@@ -165,19 +165,59 @@ pub struct Welcome {
 #[derive(Clone, PartialEq, Debug)]
 pub enum FromRelay {
     Hello(Hello),
-    Accepted { envelope: EnvelopeId, position: Position },
-    Deliver { log: LogId, entries: Vec<Delivered> },
+    Accepted {
+        envelope: EnvelopeId,
+        position: Position,
+    },
+    Deliver {
+        log: LogId,
+        entries: Vec<Delivered>,
+    },
     Failed(Failed),
     LoggedIn(LoggedIn),
-    Done { request: RequestId },
-    Found { request: RequestId, handle: String, entries: Vec<Vec<u8>>, devices: Vec<(DeviceId, InboxAddress)> },
-    Stale { envelope: EnvelopeId, newest_commit: Position },
-    Trimmed { log: LogId, position: Position, chain: Option<Chain> },
-    Presence { token: PresenceToken, online: bool },
-    Head { request: RequestId, conversation: ConversationId, length: Position, chain: Chain, signature: [u8; 64] },
-    Blob { request: RequestId, size: u64, offset: u64, bytes: Vec<u8> },
-    KeyPackages { request: RequestId, packages: Vec<KeyPackage> },
-    Logs { request: RequestId, conversations: Vec<ConversationId> },
+    Done {
+        request: RequestId,
+    },
+    Found {
+        request: RequestId,
+        handle: String,
+        entries: Vec<Vec<u8>>,
+        devices: Vec<(DeviceId, InboxAddress)>,
+    },
+    Stale {
+        envelope: EnvelopeId,
+        newest_commit: Position,
+    },
+    Trimmed {
+        log: LogId,
+        position: Position,
+        chain: Option<Chain>,
+    },
+    Presence {
+        token: PresenceToken,
+        online: bool,
+    },
+    Head {
+        request: RequestId,
+        conversation: ConversationId,
+        length: Position,
+        chain: Chain,
+        signature: [u8; 64],
+    },
+    Blob {
+        request: RequestId,
+        size: u64,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    KeyPackages {
+        request: RequestId,
+        packages: Vec<KeyPackage>,
+    },
+    Logs {
+        request: RequestId,
+        conversations: Vec<ConversationId>,
+    },
     Attached {
         request: RequestId,
         read_upto: Position,

@@ -10,7 +10,7 @@ use sealwire_store::logs::Limits;
 use sealwire_store::{
     BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
 };
-use sealwire_wire::{ConversationId, BlobHash, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
+use sealwire_wire::{BlobHash, ConversationId, DeviceId, InboxAddress, InstanceId, LogId, Position, Time};
 use tokio::time::timeout;
 
 use crate::client::Client;

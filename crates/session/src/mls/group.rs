@@ -398,7 +398,8 @@ impl Group {
             .map_err(|_| CommitError::Unsuitable)?;
         let bytes = |message: &MlsMessageOut| message.to_bytes().map_err(|_| CommitError::NotNow);
         let welcome = bundle.to_welcome_msg().as_ref().map(bytes).transpose()?;
-        let commit = CommitBody { commit: bytes(bundle.commit())?, evidence: judged_by.entries(), readds: changes.readds };
+        let commit =
+            CommitBody { commit: bytes(bundle.commit())?, evidence: judged_by.entries(), readds: changes.readds };
         let body = seal.seal(iv, self.data.conversation, envelope, &commit);
         Ok(Committed { body, welcome, roster })
     }
