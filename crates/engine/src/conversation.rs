@@ -114,7 +114,9 @@ enum Attachment {
     No,
     Asked,
     /// The log had that many entries then.
-    Yes { length: Position },
+    Yes {
+        length: Position,
+    },
 }
 
 /// What is wanted of a conversation, until it is so.
@@ -305,7 +307,12 @@ impl Conversation {
     }
 
     /// Seals content into an entry.
-    pub(crate) fn seal(&mut self, desk: &mut Desk<'_>, envelope: EnvelopeId, content: &[u8]) -> Result<Vec<u8>, SealedError> {
+    pub(crate) fn seal(
+        &mut self,
+        desk: &mut Desk<'_>,
+        envelope: EnvelopeId,
+        content: &[u8],
+    ) -> Result<Vec<u8>, SealedError> {
         let place = self.place();
         let body = self.group.as_mut().ok_or(SealedError::NoMember)?.seal(desk, place, content)?;
         self.sealed += 1;
@@ -447,8 +454,7 @@ impl Engine {
         let conversation = self.conversations.get_mut(&id).ok_or(RecordError::Damaged)?;
         conversation.wants = record.intents.into_iter().map(Want::load).collect::<Result<_, _>>()?;
         conversation.pending = record.pending.map(Pending::load);
-        conversation.readds =
-            record.readds.into_iter().map(|readd| (readd.device, readd.entry.into_vec())).collect();
+        conversation.readds = record.readds.into_iter().map(|readd| (readd.device, readd.entry.into_vec())).collect();
         conversation.own_readd = record.own_readd.map(|entry| entry.into_vec());
         Ok(())
     }

@@ -252,7 +252,8 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let is_caught_up = conversation.is_caught_up() || conversation.seeks;
         let paused = conversation.commit_after.is_some_and(|after| turn.now < after);
-        let Some(pending) = conversation.pending.as_mut().filter(|pending| (pending.creates || is_caught_up) && !paused)
+        let Some(pending) =
+            conversation.pending.as_mut().filter(|pending| (pending.creates || is_caught_up) && !paused)
         else {
             return;
         };
@@ -288,7 +289,8 @@ impl Engine {
 
     /// The relay has so much of the blob of a commit that waits.
     pub(crate) fn blob_stored(&mut self, turn: &mut Turn<'_>, id: ConversationId, held: u64) {
-        let Some(pending) = self.conversations.get_mut(&id).and_then(|conversation| conversation.pending.as_mut()) else {
+        let Some(pending) = self.conversations.get_mut(&id).and_then(|conversation| conversation.pending.as_mut())
+        else {
             return;
         };
         let Some(blob) = &pending.blob else { return };
@@ -363,7 +365,8 @@ impl Engine {
 
     /// Whose commit an envelope is.
     fn pending_of(&self, envelope: EnvelopeId) -> Option<ConversationId> {
-        let is = |conversation: &Conversation| conversation.pending.as_ref().is_some_and(|own| own.envelope == envelope);
+        let is =
+            |conversation: &Conversation| conversation.pending.as_ref().is_some_and(|own| own.envelope == envelope);
         self.conversations.iter().find(|(_, conversation)| is(conversation)).map(|(id, _)| *id)
     }
 
@@ -462,7 +465,8 @@ impl Engine {
     /// The own commit has added again whoever had asked for it, of those who are members now.
     fn note_readded_by_own(&mut self, turn: &mut Turn<'_>, id: ConversationId, members: &[DeviceId]) {
         let Some(conversation) = self.conversations.get(&id) else { return };
-        let answered: Vec<_> = conversation.answered.iter().filter(|device| members.contains(device)).copied().collect();
+        let answered: Vec<_> =
+            conversation.answered.iter().filter(|device| members.contains(device)).copied().collect();
         self.note_readded(turn, id, &answered);
     }
 

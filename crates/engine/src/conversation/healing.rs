@@ -134,9 +134,10 @@ impl Engine {
             // Of this store, or of one that is lost: in either case nobody here can answer it.
             return Ok(());
         }
-        let is_in = conversation.group.as_ref().is_none_or(|group| {
-            group.members().iter().any(|member| member.account == account)
-        });
+        let is_in = conversation
+            .group
+            .as_ref()
+            .is_none_or(|group| group.members().iter().any(|member| member.account == account));
         if !is_in {
             return Err(QuarantineReason::NotAccepted);
         }
@@ -164,7 +165,8 @@ impl Engine {
     fn may_begin_anew(&self, id: ConversationId) -> bool {
         let own = self.log.id();
         let Some(conversation) = self.conversations.get(&id) else { return false };
-        let asks = |account: AccountId| conversation.readds.values().any(|entry| account_of_readd(entry) == Some(account));
+        let asks =
+            |account: AccountId| conversation.readds.values().any(|entry| account_of_readd(entry) == Some(account));
         let peer = self.peer_of(id, conversation);
         let is_known = matches!(conversation.attachment, Attachment::Yes { .. });
         peer.is_some_and(|peer| own < peer && asks(peer)) && conversation.own_readd.is_some() && is_known
@@ -179,7 +181,9 @@ impl Engine {
 
     /// The next generation of a conversation of two. Both say again what the other has not confirmed.
     fn begin_anew(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let Some(peer) = self.conversations.get(&id).and_then(|conversation| self.peer_of(id, conversation)) else { return };
+        let Some(peer) = self.conversations.get(&id).and_then(|conversation| self.peer_of(id, conversation)) else {
+            return;
+        };
         let is_reachable =
             self.contacts.get(&peer).is_some_and(|c| c.log.devices().any(|card| card.modes.contains(&Mode::Mls)));
         if !is_reachable {

@@ -79,7 +79,8 @@ impl Engine {
             let is_in_use = known.is_last_resort == 1 && Some(known.made_at) == newest_last_resort;
             !is_in_use && turn.now.since(known.made_at) > FORGOTTEN_MS
         };
-        let old: Vec<_> = self.key_packages.iter().filter(|(_, known)| is_old(known)).map(|(key, _)| key.clone()).collect();
+        let old: Vec<_> =
+            self.key_packages.iter().filter(|(_, known)| is_old(known)).map(|(key, _)| key.clone()).collect();
         for key in old {
             self.key_packages.remove(&key);
             turn.delete(Table::KeyPackage, key.clone());

@@ -37,7 +37,8 @@ impl Engine {
         conversation.attachment = Attachment::Yes { length };
         conversation.told_newest = newest_commit;
         let begun = conversation.pending.as_ref().is_some_and(|pending| pending.creates);
-        let begins = conversation.cursor == Position::START && (conversation.seeks || begun || conversation.group.is_none());
+        let begins =
+            conversation.cursor == Position::START && (conversation.seeks || begun || conversation.group.is_none());
         if begins && read_upto > Position::START {
             // Where reading begins is the relay's word, until a member's message that names a later position proves it
             // (L5).
@@ -86,7 +87,13 @@ impl Engine {
     }
 
     /// The relay says that entries up to there are gone.
-    pub(crate) fn trimmed(&mut self, turn: &mut Turn<'_>, id: ConversationId, position: Position, chain: Option<Chain>) {
+    pub(crate) fn trimmed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        position: Position,
+        chain: Option<Chain>,
+    ) {
         let Some(conversation) = self.conversations.get(&id) else { return };
         // Whether a commit was among them, the next entry says: it names the newest one.
         let newest = conversation.newest_commit;
@@ -130,7 +137,9 @@ impl Engine {
     /// Everything that stood in the log when this device joined was read, and the commit that added it was not there: it
     /// came before what this device may read.
     fn stop_seeking(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.seeks && c.pending.is_none()) else { return };
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.seeks && c.pending.is_none()) else {
+            return;
+        };
         let Attachment::Yes { length } = conversation.attachment else { return };
         if conversation.is_active() && conversation.backlog.is_empty() && conversation.cursor >= length {
             (conversation.seeks, conversation.newest_commit) = (false, conversation.told_newest);
@@ -308,7 +317,9 @@ impl Engine {
 
     pub(super) fn tell_applied(&mut self, turn: &mut Turn<'_>, id: ConversationId, applied: &Applied) {
         let by = applied.author.account;
-        let Some(group) = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref()) else { return };
+        let Some(group) = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref()) else {
+            return;
+        };
         let present: Vec<_> = group.members().iter().map(|member| member.account).collect();
         let mut removed: Vec<_> = applied.removed.iter().map(|member| member.account).collect();
         removed.retain(|account| !present.contains(account));
@@ -322,9 +333,12 @@ impl Engine {
 
     /// Who is what changes with the members, too; that is told as such.
     pub(super) fn tell_renamed(&self, turn: &mut Turn<'_>, id: ConversationId, by: AccountId, before: &GroupData) {
-        let Some(group) = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref()) else { return };
+        let Some(group) = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref()) else {
+            return;
+        };
         let (now, is_member) = (group.data(), |account| group.members().iter().any(|member| member.account == account));
-        let roles = |data: &GroupData| data.roles.iter().copied().filter(|(who, _)| is_member(*who)).collect::<Vec<_>>();
+        let roles =
+            |data: &GroupData| data.roles.iter().copied().filter(|(who, _)| is_member(*who)).collect::<Vec<_>>();
         if now.name != before.name || roles(now) != roles(before) {
             turn.event(Event::Renamed { conversation: id, by, name: now.name.clone() });
         }
