@@ -46,9 +46,8 @@ impl Engine {
         self.own.lists_due = false;
         self.save_own(turn);
         for id in conversations {
-            if !self.conversations.contains_key(&id) {
-                let conversation = Conversation::new(id, ConversationKind::Group, None, turn.now);
-                self.conversations.insert(id, conversation);
+            if let std::collections::btree_map::Entry::Vacant(place) = self.conversations.entry(id) {
+                place.insert(Conversation::new(id, ConversationKind::Group, None, turn.now));
                 self.fall_behind(turn, id);
             }
         }
