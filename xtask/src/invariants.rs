@@ -7,10 +7,17 @@ use std::path::Path;
 use crate::source::RustFile;
 
 /// Crates that could open a message, or that would only be there to do so.
-const OPENERS: &[&str] =
-    &["sealwire-session", "sealwire-engine", "sealwire-client", "aes-gcm", "x25519-dalek", "chacha20poly1305"];
+const OPENERS: &[&str] = &[
+    "sealwire-session",
+    "sealwire-engine",
+    "sealwire-client",
+    "aes-gcm",
+    "x25519-dalek",
+    "chacha20poly1305",
+    "ml-kem",
+];
 /// The same by how their names begin.
-const OPENER_FAMILIES: &[&str] = &["hpke", "openmls"];
+const OPENER_FAMILIES: &[&str] = &["hpke", "openmls", "x-wing"];
 
 /// What every pure crate's `clippy.toml` bans, and perhaps more.
 const BANNED: &[&str] = &[
@@ -40,6 +47,9 @@ const WORDS: &[(&str, &str)] = &[
     (concat!("#![al", "low("), "use #![expect(.., reason = \"..\")]"),
     (concat!("#[ig", "nore"), "a test that does not run tests nothing"),
 ];
+
+/// What a licence that asks for more than a notice is called.
+const COPYLEFT: &[&str] = &["GPL", "MPL", "EPL", "EUPL", "CDDL", "OSL", "SSPL", "CC-BY-SA"];
 
 /// Blind by construction: `tree` is what `cargo tree -e normal --prefix none --format '{p} [{f}]'` prints.
 pub(crate) fn blind_tree(tree: &str) -> Vec<String> {
@@ -94,6 +104,30 @@ fn holds(bytes: &[u8], part: &str) -> bool {
         rest = &rest[at + 1..];
     }
     false
+}
+
+/// Nothing copyleft is in a program: `tree` is what `cargo tree --prefix none --format '{p}\t{l}'` prints of its package.
+/// A crate that may be had under another licence, too, may be there; one that says none may not.
+pub(crate) fn copyleft(package: &str, tree: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (krate, licence) in tree.lines().filter_map(|line| line.split_once('\t')) {
+        let licence = licence.trim_end_matches("(*)").trim();
+        let is_copyleft = |part: &str| COPYLEFT.iter().any(|name| part.contains(name));
+        // A choice in brackets is not looked into: rather one complaint too many.
+        let has_to_be = match licence.contains(" AND ") {
+            true => is_copyleft(licence),
+            false => licence.split(" OR ").all(is_copyleft),
+        };
+        if has_to_be || licence.is_empty() {
+            complaints.push(format!("{package} links {krate}, whose licence is `{licence}`"));
+        }
+    }
+    if !tree.starts_with(&format!("{package} ")) {
+        complaints.push(format!("this is not the tree of {package}"));
+    }
+    complaints.sort();
+    complaints.dedup();
+    complaints
 }
 
 /// A pure crate's `clippy.toml` bans what it must.
@@ -207,6 +241,19 @@ mod tests {
     fn symbols_of_a_built_program_are_found() {
         let itself = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(symbols_of("xtask").any(|symbol| holds(&itself, &symbol)));
+    }
+
+    #[test]
+    fn a_program_with_copyleft_is_complained_about() {
+        let program =
+            |licence: &str| copyleft("x", &format!("x v0.1.0 (/x)\tMIT OR Apache-2.0\ny v1.0.0\t{licence}\n"));
+        for fine in ["MIT", "MIT OR LGPL-2.1-or-later", "MIT/Apache-2.0 (*)", "(MIT OR Apache-2.0) AND Unicode-3.0"] {
+            assert_eq!(program(fine), Vec::<String>::new(), "{fine}");
+        }
+        for bad in ["MPL-2.0", "MPL-2.0 (*)", "MIT AND MPL-2.0", "GPL-3.0 OR AGPL-3.0", ""] {
+            assert_eq!(program(bad).len(), 1, "{bad}");
+        }
+        assert_eq!(copyleft("x", "y v1.0.0\tMIT\n").len(), 1);
     }
 
     #[test]

@@ -66,7 +66,8 @@ const CRATES: &[Row] = &[
 
 const LEVELS: u8 = 5;
 
-/// Crates without async, sockets, files, clocks and randomness of their own ("Pure minds").
+/// Crates without async, sockets, files, clocks and randomness of their own ("Pure minds"). What a dependency does inside
+/// a call is not looked at: OpenMLS has rayon's threads (ARCHITECTURE.md).
 pub(crate) const PURE: &[&str] =
     &["sealwire-wire", "sealwire-keys", "sealwire-session", "sealwire-engine", "sealwire-relay-core", "sealwire-store"];
 

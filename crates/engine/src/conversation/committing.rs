@@ -636,12 +636,15 @@ impl Conversation {
     }
 }
 
+/// Entries, and the inboxes that they are for.
+type Addressed = Vec<(InboxAddress, Vec<u8>)>;
+
 /// The entries for the inboxes of those who join, and the blob that they name where they are large.
 fn welcome_entries(
     turn: &mut Turn<'_>,
     added: &[InboxAddress],
     welcome: Option<Vec<u8>>,
-) -> (Vec<(InboxAddress, Vec<u8>)>, Option<Vec<u8>>) {
+) -> (Addressed, Option<Vec<u8>>) {
     let Some(welcome) = welcome else { return (Vec::new(), None) };
     let is_inline = welcome.len() * added.len() <= INLINE_MAX;
     let body = if is_inline { Body::Inline(welcome.clone()) } else { Body::Blob(blob_hash(&welcome)) };

@@ -55,9 +55,9 @@ impl Engine {
             self.save_own(turn);
         }
         for id in conversations {
-            if !self.conversations.contains_key(&id) {
+            if let std::collections::btree_map::Entry::Vacant(place) = self.conversations.entry(id) {
                 // Its Welcome may be on its way.
-                self.conversations.insert(id, Conversation::new(id, ConversationKind::Group, None, turn.now));
+                place.insert(Conversation::new(id, ConversationKind::Group, None, turn.now));
                 self.save_conversation(turn, id);
             }
         }

@@ -111,7 +111,7 @@ fn a_readd_is_answered_once() {
     let readd = readds(&world, 1).pop().unwrap();
     append_readd(&mut world, 2, id, readd.encode());
     world.pass(30_000);
-    say_or_not(&mut world, 1, id, "still here");
+    say_or_not(&mut world, 1, id, "still here").unwrap();
     world.pass(60_000);
     assert_eq!(world.shown(0), ["back", "still here"]);
 }

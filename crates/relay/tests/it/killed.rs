@@ -77,6 +77,7 @@ async fn kill_under_load(mode: Mode) {
         reader.close().await;
         drain.abort();
     }
+    #[expect(clippy::explicit_write, reason = "eprintln! is captured while the test passes")]
     writeln!(
         std::io::stderr(),
         "killed: {kills} times with SIGKILL under load, {mode:?}; {total} messages, each shown once and in order"

@@ -192,8 +192,8 @@ impl OpenMlsCrypto for Crypto {
         text: &[u8],
     ) -> Result<HpkeCiphertext, CryptoError> {
         match suite(config)? {
-            Hpke::Hybrid => seal::<AesGcm256, HkdfSha384, XWing>(&mut *self.rng(), key, info, aad, text),
-            Hpke::Classical => seal::<AesGcm128, HkdfSha256, X25519HkdfSha256>(&mut *self.rng(), key, info, aad, text),
+            Hpke::Hybrid => seal::<AesGcm256, HkdfSha384, XWing>(&mut self.rng(), key, info, aad, text),
+            Hpke::Classical => seal::<AesGcm128, HkdfSha256, X25519HkdfSha256>(&mut self.rng(), key, info, aad, text),
         }
     }
 
@@ -220,11 +220,9 @@ impl OpenMlsCrypto for Crypto {
         length: usize,
     ) -> Result<(KemOutput, ExporterSecret), CryptoError> {
         match suite(config)? {
-            Hpke::Hybrid => {
-                export_sending::<AesGcm256, HkdfSha384, XWing>(&mut *self.rng(), key, info, context, length)
-            }
+            Hpke::Hybrid => export_sending::<AesGcm256, HkdfSha384, XWing>(&mut self.rng(), key, info, context, length),
             Hpke::Classical => {
-                export_sending::<AesGcm128, HkdfSha256, X25519HkdfSha256>(&mut *self.rng(), key, info, context, length)
+                export_sending::<AesGcm128, HkdfSha256, X25519HkdfSha256>(&mut self.rng(), key, info, context, length)
             }
         }
     }

@@ -393,7 +393,7 @@ impl Group {
         }
         let bundle = builder
             .build(provider.rand(), provider.crypto(), &signer, |_| true)
-            .and_then(|builder| Ok(builder.stage_commit(&provider)))
+            .map(|builder| builder.stage_commit(&provider))
             .map_err(|_| CommitError::Unsuitable)?
             .map_err(|_| CommitError::Unsuitable)?;
         let bytes = |message: &MlsMessageOut| message.to_bytes().map_err(|_| CommitError::NotNow);
