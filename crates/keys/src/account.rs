@@ -582,7 +582,17 @@ mod tests {
         assert_eq!(begin(direct, &key(2)), AccountError::Signature);
         assert_eq!(begin(&[], &key(2)), AccountError::Malformed);
         assert_eq!(begin(&[0, 1, 0, 1], &key(2)), AccountError::Malformed);
-        assert_eq!(begin(&[0, 2], &key(2)), AccountError::UnknownKind);
+        assert_eq!(begin(&[0, 3], &key(2)), AccountError::UnknownKind);
+        // Conversations need no keys of direct mode, both modes do.
+        for (modes, keys, refused) in [
+            (&[0, 2][..], vec![], AccountError::Signature),
+            (&[0, 2], key(2), AccountError::Signature),
+            (&[0, 1, 0, 2], key(2), AccountError::Signature),
+            (&[0, 1, 0, 2], vec![], AccountError::Malformed),
+            (&[0, 2, 0, 1], key(2), AccountError::Malformed),
+        ] {
+            assert_eq!(begin(modes, &keys), refused);
+        }
         assert_eq!(begin(direct, &[]), AccountError::Malformed);
         assert_eq!(begin(direct, &key(2).repeat(2)), AccountError::Malformed);
         assert_eq!(begin(direct, &key(3).repeat(DIRECT_KEYS_MAX)), AccountError::UnknownKind);

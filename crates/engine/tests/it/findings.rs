@@ -17,7 +17,7 @@ use sealwire_session::mls::{
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{GroupData, ReaddBody, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{Delivered, Failed, FromRelay, KeyPackage, LookupBy, ToRelay, Welcome};
+use sealwire_wire::frame::{Delivered, Failed, FromRelay, LookupBy, ToRelay, Welcome};
 use sealwire_wire::limits::DAY_MS;
 use sealwire_wire::{AccountId, Code, ConversationId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 
