@@ -17,7 +17,7 @@ use sealwire_session::mls::{
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{GroupData, ReaddBody, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{Delivered, Failed, FromRelay, KeyPackage, LookupBy, ToRelay, Welcome};
+use sealwire_wire::frame::{Delivered, Failed, FromRelay, IdProof, KeyPackage, LookupBy, ToRelay, Welcome};
 use sealwire_wire::limits::DAY_MS;
 use sealwire_wire::{AccountId, Code, ConversationId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 
@@ -37,12 +37,10 @@ fn nobody_sits_where_a_conversation_of_two_will_be() {
     let (mut group, made, envelope) = mallory.begin(id, ConversationKind::Group, inbox, package, &log);
     let entry = commit_entry(&made, envelope, Position(0));
     let welcomes = vec![Welcome { inbox: of_bob, entry: welcome_entry(id, &made, envelope) }];
-    let inboxes = made.roster.clone();
-    raw(
-        &mut world,
-        2,
-        ToRelay::CreateConversation { request: REQUEST, conversation: id, entries: vec![entry], inboxes, welcomes },
-    );
+    let (entries, inboxes, proof) = (vec![entry], made.roster.clone(), IdProof::Nonce([0; 16]));
+    let create =
+        ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes, proof };
+    raw(&mut world, 2, create);
     world.pass(5_000);
     world.write(1, 0, "for alice alone");
     world.pass(120_000);
@@ -352,8 +350,12 @@ fn the_last_generation_ends_no_process() {
     let (_, made, envelope) = mallory.begin_with(id, ConversationKind::OneToOne, inbox, package, &evidence);
     let entries = vec![commit_entry(&made, envelope, Position(0))];
     let welcomes = vec![Welcome { inbox: of_bob, entry: welcome_entry(id, &made, envelope) }];
-    let inboxes = made.roster.clone();
-    raw(&mut world, 1, ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes });
+    // The engine's account is another than this Mallory's: only of the two may one create it, so Bob's connection does.
+    let (inboxes, proof) = (made.roster.clone(), IdProof::Peer(mallory.log.id()));
+    let create =
+        ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes, proof };
+    let answers = answers(&mut world, 0, create);
+    assert!(answers.contains(&FromRelay::Done { request: REQUEST }), "{answers:?}");
     world.pass(5_000);
     let Ok(Reply::Conversations(views)) = world.command(0, Command::Conversations) else { panic!("no list") };
     assert_eq!(views, [], "there would be no generation behind it");
