@@ -49,6 +49,31 @@ fn nobody_sits_where_a_conversation_of_two_will_be() {
     assert_eq!(world.shown(0), ["for alice alone"]);
 }
 
+/// What proves a group's id is kept until the group is there: over a process that ends, and a creation whose answer is lost.
+#[test]
+fn a_group_is_begun_by_the_process_that_comes_next() {
+    let hears_nothing: fn(FromRelay) -> Vec<FromRelay> = |_| vec![];
+    let hears_of_no_creation: fn(FromRelay) -> Vec<FromRelay> = |frame| match frame {
+        FromRelay::Done { .. } => vec![],
+        frame => vec![frame],
+    };
+    for hears in [hears_nothing, hears_of_no_creation] {
+        let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+        world.befriend(0, 1);
+        world.people[0].hand = Box::new(hears);
+        let create = Command::CreateGroup { name: "Lunch".into(), members: vec![world.account(1)] };
+        let Ok(Reply::Group(id)) = world.command(0, create) else { panic!("no group") };
+        let disk = world.people[0].disk.clone();
+        world.people[0].hand = Box::new(|frame| vec![frame]);
+        world.restart_with(0, disk);
+        world.pass(20_000);
+        say(&mut world, 0, id, "hello");
+        world.pass(5_000);
+        assert!(world.shown(1).contains(&"hello".to_owned()));
+        assert!(!world.people[0].saw(|event| matches!(event, Event::Refused { .. })));
+    }
+}
+
 /// Whoever sees a Readd may answer it with a group of its own; a relay sees them all, and causes one by one made-up entry.
 #[test]
 fn who_comes_back_comes_back_to_its_own_group() {
