@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::{Signer, SigningKey};
 use sealwire_keys::{
-    AccountEntry, AccountKind, Change, DeviceCard, DeviceKey, HeadToBeSigned, LogInToBeSigned, Mode, Suite,
-    chain_start, chain_step, roster_hash, sign_entry,
+    AccountEntry, AccountKind, AccountLog, Change, DeviceCard, DeviceKey, HeadToBeSigned, LogInToBeSigned, Mode,
+    SignedEntry, Suite, chain_start, chain_step, group_id, roster_hash, sign_entry,
 };
 use sealwire_relay_core::Input;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{Delivered, FromRelay, Hello, LoggedIn, RosterChange, ToRelay, Welcome};
+use sealwire_wire::frame::{Delivered, FromRelay, Hello, IdProof, LoggedIn, RosterChange, ToRelay, Welcome};
 use sealwire_wire::{
     AccountId, Chain, Code, ConversationId, EnvelopeId, InboxAddress, Incarnation, LogId, Position, Time,
 };
@@ -20,8 +20,8 @@ use crate::check::Violation;
 use crate::dice::Dice;
 use crate::relay::{ConnectionId, SimRelay, ToNetwork};
 
-const CONVERSATION: ConversationId = ConversationId([0xc0; 32]);
-const LOG: LogId = LogId::Conversation(CONVERSATION);
+/// What the id of the conversation is made from, with the account of the first member (C8).
+const NONCE: [u8; 16] = [0xc0; 16];
 /// Commits are bounded to four a minute and device (L10): acts are this far apart.
 const ACT_MS: u64 = 20_000;
 
@@ -53,6 +53,7 @@ struct World {
     now: Time,
     relay: SimRelay,
     members: Vec<Member>,
+    conversation: ConversationId,
     owner: BTreeMap<ConnectionId, usize>,
     next_connection: ConnectionId,
     next_envelope: u128,
@@ -102,13 +103,19 @@ impl World {
         let mut dice = Dice::new(seed, 1);
         let relay = SimRelay::new(&mut dice);
         let count = dice.between(3, 6);
-        let members = (0..count).map(|_| Member::new(&mut dice)).collect();
+        let mut members: Vec<_> = (0..count).map(|_| Member::new(&mut dice)).collect();
+        let account = AccountLog::begin(members[0].genesis()).expect("a genesis entry of its own").id();
+        let conversation = group_id(account, NONCE);
+        for member in &mut members {
+            member.chain = chain_start(conversation);
+        }
         let trouble = if dice.per_mille(200) { 0 } else { dice.between(20, 120) };
         World {
             dice,
             now: Time(1_790_000_000_000),
             relay,
             members,
+            conversation,
             owner: BTreeMap::new(),
             next_connection: 1,
             next_envelope: 1,
@@ -140,7 +147,7 @@ impl World {
             self.repeat(member)?;
         }
         for member in 0..self.members.len() {
-            self.send(member, &ToRelay::GetHead { request: 9, conversation: CONVERSATION })?;
+            self.send(member, &ToRelay::GetHead { request: 9, conversation: self.conversation })?;
         }
         self.check()
     }
@@ -158,10 +165,11 @@ impl World {
         let welcomes = inboxes.iter().map(|inbox| self.welcome(*inbox)).collect();
         let create = ToRelay::CreateConversation {
             request: 5,
-            conversation: CONVERSATION,
+            conversation: self.conversation,
             entries: vec![first.encode()],
             inboxes: inboxes.clone(),
             welcomes,
+            proof: IdProof::Nonce(NONCE),
         };
         self.send(0, &create)?;
         self.send(0, &create)?;
@@ -212,7 +220,7 @@ impl World {
             _ => Body::Inline(self.dice.bytes::<24>().to_vec()),
         };
         let entry = Entry { kind, after: Some(after), envelope, body };
-        self.members[index].pending = Some(ToRelay::Append { log: LOG, entry: entry.encode(), roster });
+        self.members[index].pending = Some(ToRelay::Append { log: self.log(), entry: entry.encode(), roster });
         self.repeat(index)
     }
 
@@ -269,8 +277,12 @@ impl World {
         self.attach(index)
     }
 
+    fn log(&self) -> LogId {
+        LogId::Conversation(self.conversation)
+    }
+
     fn attach(&mut self, index: usize) -> Result<(), Violation> {
-        self.send(index, &ToRelay::Attach { request: 6, conversation: CONVERSATION })
+        self.send(index, &ToRelay::Attach { request: 6, conversation: self.conversation })
     }
 
     fn send(&mut self, index: usize, frame: &ToRelay) -> Result<(), Violation> {
@@ -355,7 +367,7 @@ impl World {
             }
             FromRelay::Failed(failed) => self.failed(index, failed.code),
             FromRelay::Head { length, chain, signature, .. } => {
-                let head = HeadToBeSigned { conversation: CONVERSATION, length, chain };
+                let head = HeadToBeSigned { conversation: self.conversation, length, chain };
                 head.verify(&member.relay_key, &signature).map_err(|_| "L6: a head's signature does not verify")?;
                 member.head = Some((length, chain));
                 Ok(())
@@ -483,7 +495,7 @@ impl World {
                 return Err(format!("L1: accepted at {at}, and something else is there"));
             }
         }
-        let roster = self.relay.roster(LOG).unwrap_or_default();
+        let roster = self.relay.roster(self.log()).unwrap_or_default();
         for member in self.members.iter().filter(|member| roster.binary_search(&member.inbox).is_ok()) {
             let Some((length, chain)) = member.head else { continue };
             let last = member.log.keys().last().copied().unwrap_or(0);
@@ -509,7 +521,7 @@ impl Member {
             connection: None,
             attached: false,
             log: BTreeMap::new(),
-            chain: chain_start(CONVERSATION),
+            chain: Chain([0; 32]),
             newest_commit: Position::START,
             roster: Vec::new(),
             pending: None,
@@ -549,7 +561,7 @@ impl Member {
         ToRelay::LogIn { device_key: key.to_bytes(), incarnation, pending, binding: Vec::new(), signature }
     }
 
-    fn register(&self, index: usize) -> ToRelay {
+    fn genesis(&self) -> SignedEntry {
         let mut u = [0; 32];
         u[0] = 9;
         let direct = vec![sealwire_keys::DirectKey::parse(Suite::X25519, &u).expect("the base point")];
@@ -562,11 +574,14 @@ impl Member {
             change: Change::Genesis { kind: AccountKind::Person, device },
             signer: self.device_key().device_id(),
         };
-        let genesis = sign_entry(&genesis, |bytes| self.key.sign(bytes).to_bytes()).0;
+        sign_entry(&genesis, |bytes| self.key.sign(bytes).to_bytes())
+    }
+
+    fn register(&self, index: usize) -> ToRelay {
         ToRelay::Register {
             request: 1,
             handle: format!("member{index}"),
-            genesis,
+            genesis: self.genesis().0,
             inbox: self.inbox,
             invite: String::new(),
         }

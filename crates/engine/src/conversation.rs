@@ -10,7 +10,7 @@ mod reading;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sealwire_keys::{AccountLog, Mode, chain_start, one_to_one};
+use sealwire_keys::{AccountLog, Mode, chain_start, group_id, one_to_one};
 use sealwire_session::mls::{Desk, Evidence, Group, Place, ReceivedKeyPackage, SealedError};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, Role};
@@ -37,6 +37,9 @@ pub(crate) struct Conversation {
     pub(crate) kind: ConversationKind,
     /// The other account, in a conversation of two.
     pub(crate) peer: Option<AccountId>,
+    /// What the id of a group that this device begins was made from: the relay asks for it (C8). It goes when the group is
+    /// there.
+    nonce: Option<[u8; 16]>,
     /// `None`: it is about to begin, or its Welcome has not come, or this device is out of it.
     pub(crate) group: Option<Group>,
     /// Whether this device is to begin it, and has not made its first commit.
@@ -184,6 +187,7 @@ impl Conversation {
         Conversation {
             kind,
             peer,
+            nonce: None,
             group: None,
             founding: false,
             removed: false,
@@ -232,6 +236,7 @@ impl Conversation {
         Conversation {
             kind: record.kind,
             peer: record.peer,
+            nonce: record.nonce,
             group,
             founding: has(FOUNDING),
             removed: has(REMOVED),
@@ -280,6 +285,7 @@ impl Conversation {
         ConversationRecord {
             kind: self.kind,
             peer: self.peer,
+            nonce: self.nonce,
             group: self.group.as_ref().map_or(Vec::new(), Group::id).into(),
             flags: flag(self.founding, FOUNDING)
                 | flag(self.removed, REMOVED)
@@ -582,9 +588,10 @@ impl Engine {
             return Err(Refusal::TooMuch);
         }
         members.iter().try_for_each(|account| self.may_be_added(*account))?;
-        let id = ConversationId(turn.random());
+        let nonce = turn.random();
+        let id = group_id(self.log.id(), nonce);
         let mut conversation = Conversation::new(id, ConversationKind::Group, None, turn.now);
-        conversation.founding = true;
+        (conversation.founding, conversation.nonce) = (true, Some(nonce));
         conversation.wants(Want::Rename(name));
         members.into_iter().for_each(|account| conversation.wants(Want::Add(account)));
         self.conversations.insert(id, conversation);

@@ -301,6 +301,7 @@ pub(crate) enum WayRecord {
 pub(crate) struct ConversationRecord {
     pub(crate) kind: ConversationKind,
     pub(crate) peer: Option<AccountId>,
+    pub(crate) nonce: Option<[u8; 16]>,
     /// The name of its MLS records; empty: there are none.
     pub(crate) group: TlsByteVecU8,
     pub(crate) flags: u8,

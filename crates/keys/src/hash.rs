@@ -15,6 +15,11 @@ pub fn one_to_one(a: AccountId, b: AccountId) -> ConversationId {
     ConversationId(hash(Label::ONE_TO_ONE, &(a.min(b), a.max(b))))
 }
 
+/// The group conversation that an account begins with a random nonce: an id that nobody else can begin (C8).
+pub fn group_id(creator: AccountId, nonce: [u8; 16]) -> ConversationId {
+    ConversationId(hash(Label::GROUP_ID, &(creator, nonce)))
+}
+
 /// The id of content (E4): a hash over conversation, author, salt and content, the same whatever envelope carried it.
 /// The salt is the first field of the content.
 pub fn content_id(conversation: ConversationId, author: AccountId, content: &[u8]) -> ContentId {
@@ -51,6 +56,20 @@ mod tests {
         let (a, b) = (AccountId([1; 32]), AccountId([2; 32]));
         assert_eq!(one_to_one(a, b), one_to_one(b, a));
         assert_ne!(one_to_one(a, b), one_to_one(a, a));
+    }
+
+    /// C8: nobody else comes to it, and nobody comes to it by the way of two.
+    #[test]
+    fn a_group_id_is_bound_to_who_begins_it() {
+        let (a, nonce) = (AccountId([1; 32]), [2; 16]);
+        let id = group_id(a, nonce);
+        assert_eq!(id, group_id(a, nonce));
+        assert_ne!(id, group_id(AccountId([9; 32]), nonce));
+        assert_ne!(id, group_id(a, [9; 16]));
+        assert_eq!(
+            id.0,
+            <[u8; 32]>::from(Sha256::digest([&b"\x14sealwire/v1/group-id\x01"[..], &a.0, &nonce].concat()))
+        );
     }
 
     /// E4: whoever says it elsewhere, as another, or otherwise, says something else.

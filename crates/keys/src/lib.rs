@@ -15,7 +15,7 @@ pub use account::{
 };
 pub use device::{DeviceKey, device_id};
 pub use direct::{DirectKey, Suite};
-pub use hash::{blob_hash, chain_start, chain_step, content_id, one_to_one, roster_hash};
+pub use hash::{blob_hash, chain_start, chain_step, content_id, group_id, one_to_one, roster_hash};
 pub use log_in::LogInToBeSigned;
 pub use safety::SafetyNumber;
 pub use signature::{HeadToBeSigned, KeyError, ReaddToBeSigned, SignatureError};

@@ -18,6 +18,7 @@ use sealwire_wire::{
 
 use crate::append::{Appends, Checking};
 use crate::blob::Blobs;
+use crate::conversation::is_proven;
 use crate::decision::{Answer, CloseCode, Decision, Input, Question, StoreFailed, Token};
 use crate::delivery::Readers;
 use crate::key_packages::{Claiming, Offering};
@@ -273,7 +274,10 @@ impl Connection {
             ToRelay::SetPresence { token } => self.set_presence(session, token),
             ToRelay::Watch { tokens } => self.watch(tokens),
             ToRelay::Attach { request, conversation } => self.attach(session, request, conversation),
-            ToRelay::CreateConversation { request, conversation, entries, inboxes, welcomes } => {
+            ToRelay::CreateConversation { request, conversation, entries, inboxes, welcomes, proof } => {
+                if !is_proven(session.account, conversation, proof) {
+                    return self.refuse_request(Code::NotAllowed, request, "the proof does not lead to that id");
+                }
                 self.create_conversation(session, request, conversation, &entries, inboxes, welcomes);
             }
             ToRelay::GetHead { request, conversation } => self.get_head(request, conversation),

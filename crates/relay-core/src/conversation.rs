@@ -1,12 +1,12 @@
 //! Conversation logs: creation (C8), reading (C6), signed heads (L6).
 
-use sealwire_keys::HeadToBeSigned;
+use sealwire_keys::{HeadToBeSigned, group_id, one_to_one};
 use sealwire_store as store;
 use sealwire_store::{Head, Operation, Outcome, Reader};
 use sealwire_wire::entry::Entry;
-use sealwire_wire::frame::{FromRelay, RequestId, Welcome};
+use sealwire_wire::frame::{FromRelay, IdProof, RequestId, Welcome};
 use sealwire_wire::limits::ATTACHED_LOGS_MAX;
-use sealwire_wire::{Code, ConversationId, InboxAddress, LogId};
+use sealwire_wire::{AccountId, Code, ConversationId, InboxAddress, LogId};
 
 use crate::append::{code_of, explain, read_welcomes};
 use crate::connection::{BUSY_RETRY_MS, Connection, Session, State, Waiting};
@@ -14,6 +14,14 @@ use crate::decision::Question;
 
 /// One signature per conversation and connection in this time (L6).
 const HEAD_EVERY_MS: u64 = 1_000;
+
+/// Whether this account may take that id: else anybody could sit where a conversation of two others will be (C8).
+pub(crate) fn is_proven(account: AccountId, id: ConversationId, proof: IdProof) -> bool {
+    match proof {
+        IdProof::Peer(peer) => one_to_one(account, peer) == id,
+        IdProof::Nonce(nonce) => group_id(account, nonce) == id,
+    }
+}
 
 impl Connection {
     pub(crate) fn create_conversation(

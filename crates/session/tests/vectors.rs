@@ -12,7 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sealwire_keys::{
     AccountEntry, AccountKind, AccountLog, Change, DeviceKey, DirectKey, LogInToBeSigned, SafetyNumber, SignedEntry,
-    Suite, chain_start, chain_step, content_id, one_to_one, roster_hash, sign_entry,
+    Suite, chain_start, chain_step, content_id, group_id, one_to_one, roster_hash, sign_entry,
 };
 use sealwire_session::DeviceSecrets;
 use sealwire_session::direct::{DirectSession, Direction, Header};

@@ -97,6 +97,7 @@ pub enum ToRelay {
         entries: Vec<Vec<u8>>,
         inboxes: Vec<InboxAddress>,
         welcomes: Vec<Welcome>,
+        proof: IdProof,
     },
     GetHead {
         request: RequestId,
@@ -138,6 +139,15 @@ pub enum LookupBy {
     Account(AccountId),
     /// By the first half of a device id, as envelopes carry it.
     Device(DeviceHint),
+}
+
+/// Why whoever creates a conversation may take its id (C8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IdProof {
+    /// It is that of the conversation with this account.
+    Peer(AccountId),
+    /// It is that of the creator's group with this nonce.
+    Nonce([u8; 16]),
 }
 
 /// A commit's change of who reads a conversation log (C6).
@@ -356,13 +366,19 @@ impl ToRelay {
             ToRelay::Attach { request, conversation } => {
                 Frame::Attach(pb::Attach { request, conversation: conversation.0.to_vec() })
             }
-            ToRelay::CreateConversation { request, conversation, entries, inboxes, welcomes } => {
+            ToRelay::CreateConversation { request, conversation, entries, inboxes, welcomes, proof } => {
+                use pb::create_conversation::Proof;
+                let proof = match proof {
+                    IdProof::Peer(account) => Proof::Peer(account.0.to_vec()),
+                    IdProof::Nonce(nonce) => Proof::Nonce(nonce.to_vec()),
+                };
                 Frame::CreateConversation(pb::CreateConversation {
                     request,
                     conversation: conversation.0.to_vec(),
                     entries,
                     inboxes: inboxes.iter().map(|inbox| inbox.0.to_vec()).collect(),
                     welcomes: welcomes.into_iter().map(Welcome::into_wire).collect(),
+                    proof: Some(proof),
                 })
             }
             ToRelay::GetHead { request, conversation } => {
@@ -450,6 +466,7 @@ impl ToRelay {
                 },
                 inboxes: roster("inboxes", &f.inboxes)?,
                 welcomes: welcomes(f.welcomes)?,
+                proof: IdProof::from_wire(f.proof)?,
             },
             Frame::GetHead(f) => {
                 ToRelay::GetHead { request: f.request, conversation: id("conversation", &f.conversation)? }
@@ -704,6 +721,16 @@ impl RosterChange {
             before: id("before", &f.before)?,
             inboxes: roster("inboxes", &f.inboxes)?,
             welcomes: welcomes(f.welcomes)?,
+        })
+    }
+}
+
+impl IdProof {
+    fn from_wire(proof: Option<pb::create_conversation::Proof>) -> Result<IdProof, FrameError> {
+        use pb::create_conversation::Proof;
+        Ok(match proof.ok_or(FrameError::Field("proof"))? {
+            Proof::Peer(account) => IdProof::Peer(id("peer", &account)?),
+            Proof::Nonce(nonce) => IdProof::Nonce(array("nonce", &nonce)?),
         })
     }
 }

@@ -460,6 +460,22 @@ pub struct CreateConversation {
     pub inboxes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(message, repeated, tag = "5")]
     pub welcomes: ::prost::alloc::vec::Vec<Welcome>,
+    /// of the id: exactly one
+    #[prost(oneof = "create_conversation::Proof", tags = "6, 7")]
+    pub proof: ::core::option::Option<create_conversation::Proof>,
+}
+/// Nested message and enum types in `CreateConversation`.
+pub mod create_conversation {
+    /// of the id: exactly one
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Proof {
+        /// 32: the other account; the id is H("one-to-one", both accounts, sorted)
+        #[prost(bytes, tag = "6")]
+        Peer(::prost::alloc::vec::Vec<u8>),
+        /// 16: the id is H("group-id", the caller's account, nonce)
+        #[prost(bytes, tag = "7")]
+        Nonce(::prost::alloc::vec::Vec<u8>),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetHead {

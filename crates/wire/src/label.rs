@@ -32,6 +32,8 @@ labels! {
     SAFETY_NUMBER = "safety-number";
     /// The id of the conversation between two accounts.
     ONE_TO_ONE = "one-to-one";
+    /// The id of a group conversation.
+    GROUP_ID = "group-id";
     /// The id of a piece of content.
     CONTENT_ID = "content-id";
     /// Direct mode: key derivation.

@@ -103,8 +103,8 @@ fn frames_have_limits() {
     let create = |count| {
         let welcome = Welcome { inbox: InboxAddress([1; 16]), entry: vec![] };
         let (conversation, inboxes) = (ConversationId([1; 32]), vec![InboxAddress([1; 16])]);
-        let welcomes = vec![welcome; count];
-        ToRelay::CreateConversation { request: 1, conversation, entries: vec![], inboxes, welcomes }.encode()
+        let (welcomes, proof) = (vec![welcome; count], IdProof::Nonce([1; 16]));
+        ToRelay::CreateConversation { request: 1, conversation, entries: vec![], inboxes, welcomes, proof }.encode()
     };
     assert!(ToRelay::decode(&create(ROSTER_MAX)).is_ok());
     assert_eq!(ToRelay::decode(&create(ROSTER_MAX + 1)), Err(FrameError::Limit("welcomes")));

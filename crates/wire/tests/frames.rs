@@ -61,7 +61,16 @@ fn to_relay() -> Vec<ToRelay> {
             conversation,
             entries: vec![vec![1]],
             inboxes: vec![inbox],
+            welcomes: vec![welcome.clone()],
+            proof: IdProof::Peer(AccountId([1; 32])),
+        },
+        ToRelay::CreateConversation {
+            request: 5,
+            conversation,
+            entries: vec![vec![1]],
+            inboxes: vec![inbox],
             welcomes: vec![welcome],
+            proof: IdProof::Nonce([1; 16]),
         },
         ToRelay::GetHead { request: 6, conversation },
         ToRelay::PutBlob { request: 7, hash: BlobHash([1; 32]), size: 5, offset: 1, bytes: vec![1] },
@@ -207,6 +216,7 @@ fn lists_hold_at_the_limit_and_one_past() {
         entries: vec![vec![1]; first],
         inboxes: inboxes(count),
         welcomes: vec![],
+        proof: IdProof::Nonce([1; 16]),
     };
     let append = |count, joining| ToRelay::Append {
         log: LogId::Conversation(ConversationId([1; 32])),
@@ -262,6 +272,7 @@ fn a_roster_that_is_not_sorted_is_refused() {
         entries: vec![],
         inboxes,
         welcomes: vec![],
+        proof: IdProof::Nonce([1; 16]),
     };
     let (a, b) = (InboxAddress([1; 16]), InboxAddress([2; 16]));
     assert!(ToRelay::decode(&create(vec![a, b]).encode()).is_ok());
@@ -293,4 +304,25 @@ fn the_limits_in_the_spec_are_these() {
         count += 1;
     }
     assert_eq!(page.lines().filter(|line| line.starts_with("| ")).count(), count + 1, "and no others");
+}
+
+/// C8: without a proof of its id, or with one of another length, no conversation is created.
+#[test]
+fn a_creation_without_a_proof_is_refused() {
+    let field = |tag: u8, bytes: &[u8]| [&[tag << 3 | 2, bytes.len() as u8], bytes].concat();
+    let create = |proof: &[u8]| {
+        let body = [&[8, 1], &field(2, &[1; 32])[..], &field(4, &[1; 16]), proof].concat();
+        ToRelay::decode(&field(10, &body)).map(|_| ())
+    };
+    let (peer, nonce) = (|length| field(6, &vec![1; length]), |length| field(7, &vec![1; length]));
+    assert_eq!(create(&peer(32)), Ok(()));
+    assert_eq!(create(&nonce(16)), Ok(()));
+    assert_eq!(create(&[]), Err(FrameError::Field("proof")));
+    for length in [0, 16, 31, 33] {
+        assert_eq!(create(&peer(length)), Err(FrameError::Field("peer")));
+    }
+    for length in [0, 15, 17, 32] {
+        assert_eq!(create(&nonce(length)), Err(FrameError::Field("nonce")));
+    }
+    assert_eq!(FrameError::Field("proof").code(), Code::Malformed);
 }

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sealwire_keys::{group_id, one_to_one};
 use sealwire_relay_core::Input;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{FromRelay, LookupBy, RosterChange, ToRelay, Welcome};
+use sealwire_wire::frame::{FromRelay, IdProof, LookupBy, RosterChange, ToRelay, Welcome};
 use sealwire_wire::{
     BlobHash, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, LogId, Position, PresenceToken,
     RosterHash,
@@ -18,6 +19,8 @@ use crate::relay_world::{Id, World};
 
 const STEPS_MAX: usize = 96;
 const DEVICES: usize = 3;
+const CONVERSATIONS: u8 = DEVICES as u8 + 1;
+const NONCE: [u8; 16] = [4; 16];
 
 pub(crate) fn relay(bytes: &[u8]) {
     let mut choices = Choices(bytes);
@@ -104,13 +107,29 @@ impl Seen {
     }
 }
 
+/// A group that each device may begin, and the conversation of the first two.
+fn conversation_of(devices: &[Device], which: u8) -> ConversationId {
+    match devices.get(usize::from(which)) {
+        Some(device) => group_id(device.log.id(), NONCE),
+        None => one_to_one(devices[0].log.id(), devices[1].log.id()),
+    }
+}
+
+/// What proves that id, where the connection is the right one's.
+fn proof_of(devices: &[Device], which: u8, writer: usize) -> IdProof {
+    match devices.get(usize::from(which)) {
+        Some(_) => IdProof::Nonce(NONCE),
+        None => IdProof::Peer(devices[usize::from(writer == 0)].log.id()),
+    }
+}
+
 fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRelay {
     let request = u32::from(choices.byte());
     let inbox = |choices: &mut Choices<'_>| match choices.below(devices.len() + 1) {
         known if known < devices.len() => devices[known].inbox,
         _ => InboxAddress(choices.array()),
     };
-    let conversation = |choices: &mut Choices<'_>| ConversationId([choices.byte() % 4; 32]);
+    let conversation = |choices: &mut Choices<'_>| conversation_of(devices, choices.byte() % CONVERSATIONS);
     let log = |choices: &mut Choices<'_>| match choices.below(2) {
         0 => LogId::Inbox(inbox(choices)),
         _ => LogId::Conversation(conversation(choices)),
@@ -148,13 +167,17 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
         }
         8 => ToRelay::Watch { tokens: (0..choices.below(4)).map(|n| PresenceToken([n as u8; 16])).collect() },
         9 => ToRelay::Attach { request, conversation: conversation(choices) },
-        10 => ToRelay::CreateConversation {
-            request,
-            conversation: conversation(choices),
-            entries: (0..choices.below(3)).map(|_| entry(choices, &devices[writer])).collect(),
-            inboxes: inboxes(choices),
-            welcomes: welcomes(choices),
-        },
+        10 => {
+            let which = choices.byte() % CONVERSATIONS;
+            ToRelay::CreateConversation {
+                request,
+                conversation: conversation_of(devices, which),
+                entries: (0..choices.below(3)).map(|_| entry(choices, &devices[writer])).collect(),
+                inboxes: inboxes(choices),
+                welcomes: welcomes(choices),
+                proof: proof_of(devices, which, writer),
+            }
+        }
         11 => ToRelay::GetHead { request, conversation: conversation(choices) },
         12 => ToRelay::PutBlob {
             request,

@@ -8,7 +8,7 @@ use sealwire_session::mls::{Changes, Committed, Group, ReceivedKeyPackage, read_
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, GroupData, Role, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{Failed, KeyPackage, RosterChange, ToRelay, Welcome};
+use sealwire_wire::frame::{Failed, IdProof, KeyPackage, RosterChange, ToRelay, Welcome};
 use sealwire_wire::limits::BLOB_CHUNK_MAX;
 use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, InboxAddress, LogId, Position};
 
@@ -273,12 +273,18 @@ impl Engine {
                     pending.welcomes.iter().map(|(inbox, entry)| Welcome { inbox: *inbox, entry: entry.clone() });
                 let (entry, inboxes, welcomes) = (pending.entry.clone(), pending.roster.clone(), welcomes.collect());
                 if pending.creates {
+                    let proof = match conversation.peer {
+                        Some(peer) => IdProof::Peer(peer),
+                        // It is there until the group is; else the relay refuses, and the person hears of it.
+                        None => IdProof::Nonce(conversation.nonce.unwrap_or_default()),
+                    };
                     return self.ask(turn, Asked::Create(id), |request| ToRelay::CreateConversation {
                         request,
                         conversation: id,
                         entries: vec![entry],
                         inboxes,
                         welcomes,
+                        proof,
                     });
                 }
                 let roster = RosterChange { before: pending.before, inboxes, welcomes };
@@ -480,7 +486,7 @@ impl Engine {
         conversation.claimed.clear();
         conversation.wants.retain(|want| *want != Want::Update);
         (conversation.sealed, conversation.updated_at, conversation.update_due) = (0, turn.now, None);
-        conversation.must_update = false;
+        (conversation.must_update, conversation.nonce) = (false, None);
         let devices: Vec<_> = group.members().iter().map(|member| member.device).collect();
         let added: Vec<_> = after.difference(&before).copied().collect();
         let removed: Vec<_> = before.difference(&after).copied().collect();

@@ -17,7 +17,7 @@ use sealwire_session::mls::{
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{GroupData, ReaddBody, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{Delivered, Failed, FromRelay, LookupBy, ToRelay, Welcome};
+use sealwire_wire::frame::{Delivered, Failed, FromRelay, IdProof, LookupBy, ToRelay, Welcome};
 use sealwire_wire::limits::DAY_MS;
 use sealwire_wire::{AccountId, Code, ConversationId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 
@@ -37,18 +37,40 @@ fn nobody_sits_where_a_conversation_of_two_will_be() {
     let (mut group, made, envelope) = mallory.begin(id, ConversationKind::Group, inbox, package, &log);
     let entry = commit_entry(&made, envelope, Position(0));
     let welcomes = vec![Welcome { inbox: of_bob, entry: welcome_entry(id, &made, envelope) }];
-    let inboxes = made.roster.clone();
-    raw(
-        &mut world,
-        2,
-        ToRelay::CreateConversation { request: REQUEST, conversation: id, entries: vec![entry], inboxes, welcomes },
-    );
+    let (entries, inboxes, proof) = (vec![entry], made.roster.clone(), IdProof::Nonce([0; 16]));
+    let create = ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes, proof };
+    raw(&mut world, 2, create);
     world.pass(5_000);
     world.write(1, 0, "for alice alone");
     world.pass(120_000);
     group.merge_own(&mut mallory.desk()).unwrap();
     assert_eq!(mallory.opens(&mut group, &world.people[1].appends()), Vec::<String>::new());
     assert_eq!(world.shown(0), ["for alice alone"]);
+}
+
+/// What proves a group's id is kept until the group is there: over a process that ends, and a creation whose answer is lost.
+#[test]
+fn a_group_is_begun_by_the_process_that_comes_next() {
+    let hears_nothing: fn(FromRelay) -> Vec<FromRelay> = |_| vec![];
+    let hears_of_no_creation: fn(FromRelay) -> Vec<FromRelay> = |frame| match frame {
+        FromRelay::Done { .. } => vec![],
+        frame => vec![frame],
+    };
+    for hears in [hears_nothing, hears_of_no_creation] {
+        let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+        world.befriend(0, 1);
+        world.people[0].hand = Box::new(hears);
+        let create = Command::CreateGroup { name: "Lunch".into(), members: vec![world.account(1)] };
+        let Ok(Reply::Group(id)) = world.command(0, create) else { panic!("no group") };
+        let disk = world.people[0].disk.clone();
+        world.people[0].hand = Box::new(|frame| vec![frame]);
+        world.restart_with(0, disk);
+        world.pass(20_000);
+        say(&mut world, 0, id, "hello");
+        world.pass(5_000);
+        assert!(world.shown(1).contains(&"hello".to_owned()));
+        assert!(!world.people[0].saw(|event| matches!(event, Event::Refused { .. })));
+    }
 }
 
 /// Whoever sees a Readd may answer it with a group of its own; a relay sees them all, and causes one by one made-up entry.
@@ -352,8 +374,11 @@ fn the_last_generation_ends_no_process() {
     let (_, made, envelope) = mallory.begin_with(id, ConversationKind::OneToOne, inbox, package, &evidence);
     let entries = vec![commit_entry(&made, envelope, Position(0))];
     let welcomes = vec![Welcome { inbox: of_bob, entry: welcome_entry(id, &made, envelope) }];
-    let inboxes = made.roster.clone();
-    raw(&mut world, 1, ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes });
+    // The engine's account is another than this Mallory's: only of the two may one create it, so Bob's connection does.
+    let (inboxes, proof) = (made.roster.clone(), IdProof::Peer(mallory.log.id()));
+    let create = ToRelay::CreateConversation { request: REQUEST, conversation: id, entries, inboxes, welcomes, proof };
+    let answers = answers(&mut world, 0, create);
+    assert!(answers.contains(&FromRelay::Done { request: REQUEST }), "{answers:?}");
     world.pass(5_000);
     let Ok(Reply::Conversations(views)) = world.command(0, Command::Conversations) else { panic!("no list") };
     assert_eq!(views, [], "there would be no generation behind it");

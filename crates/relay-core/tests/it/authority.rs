@@ -1,6 +1,6 @@
 use sealwire_relay_core::{Connection, Decision, Input, StoreFailed, Token};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{FromRelay, LookupBy, ToRelay};
+use sealwire_wire::frame::{FromRelay, IdProof, LookupBy, ToRelay};
 use sealwire_wire::limits::{FRAME_MAX, LOOKUPS_PER_MINUTE};
 use sealwire_wire::{BlobHash, Code, ConversationId, EnvelopeId, LogId, Position};
 
@@ -25,6 +25,7 @@ fn every_verb(device: &Device) -> Vec<ToRelay> {
             entries: vec![],
             inboxes: vec![device.inbox],
             welcomes: vec![],
+            proof: IdProof::Nonce([4; 16]),
         },
         ToRelay::GetHead { request: 1, conversation },
         ToRelay::PutBlob { request: 1, hash: BlobHash([1; 32]), size: 1, offset: 0, bytes: vec![1] },

@@ -1,14 +1,23 @@
-use sealwire_keys::{HeadToBeSigned, blob_hash, chain_start, roster_hash};
+use sealwire_keys::{HeadToBeSigned, blob_hash, chain_start, group_id, one_to_one, roster_hash};
+use sealwire_relay_core::Input;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{FromRelay, RosterChange, ToRelay, Welcome};
+use sealwire_wire::frame::{FromRelay, IdProof, RosterChange, ToRelay, Welcome};
 use sealwire_wire::limits::{BLOB_MAX, COMMITS_PER_MINUTE};
 use sealwire_wire::{Code, ConversationId, EnvelopeId, InboxAddress, LogId, Position};
 
 use crate::device::Device;
-use crate::world::{Id, World, ack, positions};
+use crate::world::{Id, World, ack, only_code, positions};
 
-const CONVERSATION: ConversationId = ConversationId([4; 32]);
-const LOG: LogId = LogId::Conversation(CONVERSATION);
+const NONCE: [u8; 16] = [4; 16];
+
+/// The one that Alice may begin with [`NONCE`].
+fn conversation() -> ConversationId {
+    group_id(Device::new(1).log.id(), NONCE)
+}
+
+fn log() -> LogId {
+    LogId::Conversation(conversation())
+}
 
 struct Group {
     world: World,
@@ -28,7 +37,7 @@ fn welcome(to: InboxAddress, number: u8) -> Welcome {
 }
 
 fn append(entry: Vec<u8>, roster: Option<RosterChange>) -> ToRelay {
-    ToRelay::Append { log: LOG, entry, roster }
+    ToRelay::Append { log: log(), entry, roster }
 }
 
 /// Alice has created a conversation with Bob, and both have attached it. Carol is outside.
@@ -40,22 +49,23 @@ fn group() -> Group {
     let [alice, bob, carol] = ids;
     let create = ToRelay::CreateConversation {
         request: 2,
-        conversation: CONVERSATION,
+        conversation: conversation(),
         entries: vec![entry(EntryKind::Commit, 1, 0)],
         inboxes: vec![devices[0].inbox, devices[1].inbox],
         welcomes: vec![welcome(devices[1].inbox, 2)],
+        proof: IdProof::Nonce(NONCE),
     };
     assert_eq!(world.refusal(carol, &create), Code::NotAllowed);
     assert_eq!(world.ask(alice, &create), [FromRelay::Done { request: 2 }]);
     assert_eq!(world.refusal(alice, &create), Code::ConversationExists);
     // C8: Bob's inbox has his Welcome.
     assert_eq!(positions(&world.take(bob)), [1]);
-    let attach = ToRelay::Attach { request: 3, conversation: CONVERSATION };
+    let attach = ToRelay::Attach { request: 3, conversation: conversation() };
     assert_eq!(positions(&world.ask(alice, &attach)), [1]);
     world.ask(bob, &attach);
     assert_eq!(world.refusal(carol, &attach), Code::NotAllowed);
     // Who is in a roster is told to those who are.
-    for (id, of_one) in [(alice, vec![CONVERSATION]), (bob, vec![CONVERSATION]), (carol, vec![])] {
+    for (id, of_one) in [(alice, vec![conversation()]), (bob, vec![conversation()]), (carol, vec![])] {
         let listed = FromRelay::Logs { request: 9, conversations: of_one };
         assert_eq!(world.ask(id, &ToRelay::ListLogs { request: 9 }), [listed]);
     }
@@ -63,8 +73,68 @@ fn group() -> Group {
     let [FromRelay::Attached { request: 3, read_upto, chain, newest_commit, length }] = again[..] else { panic!() };
     // Where she stands (L5): before the first entry, which is the newest commit and the last entry.
     assert_eq!((read_upto, newest_commit, length), (Position(0), Position(1), Position(1)));
-    assert_eq!(chain, Some(chain_start(CONVERSATION)));
+    assert_eq!(chain, Some(chain_start(conversation())));
     Group { world, alice, bob, carol, devices }
+}
+
+/// C8: nobody takes an id that is not for its account to take, and a refused creation leaves nothing behind.
+#[test]
+fn who_creates_a_conversation_proves_its_id() {
+    let mut world = World::new();
+    let mut devices = [Device::new(1), Device::new(2), Device::new(3)];
+    let mut names = ["alice", "bob", "carol"].into_iter();
+    let ids = devices.each_mut().map(|device| world.register(device, names.next().unwrap()));
+    let [alice, bob, carol] = devices.each_ref().map(|device| device.log.id());
+    let mut inboxes = devices.each_ref().map(|device| device.inbox).to_vec();
+    inboxes.sort();
+    let of_two = one_to_one(alice, bob);
+    let create = |conversation, proof| ToRelay::CreateConversation {
+        request: 2,
+        conversation,
+        entries: vec![entry(EntryKind::Commit, 1, 0)],
+        inboxes: inboxes.clone(),
+        welcomes: vec![welcome(devices[1].inbox, 2)],
+        proof,
+    };
+    let refused = [
+        (2, of_two, IdProof::Nonce([0; 16])),
+        (2, of_two, IdProof::Peer(alice)),
+        (2, of_two, IdProof::Peer(bob)),
+        (2, of_two, IdProof::Peer(carol)),
+        (2, group_id(alice, NONCE), IdProof::Nonce(NONCE)),
+        (0, of_two, IdProof::Peer(carol)),
+        (0, of_two, IdProof::Peer(alice)),
+        (0, group_id(alice, NONCE), IdProof::Nonce([5; 16])),
+        (0, group_id(alice, NONCE), IdProof::Peer(bob)),
+        (0, ConversationId([4; 32]), IdProof::Nonce(NONCE)),
+    ];
+    for (who, id, proof) in refused {
+        assert_eq!(world.refusal(ids[who], &create(id, proof)), Code::NotAllowed, "{who} {proof:?}");
+    }
+    // Without a proof at all: the last field of the frame, and the lengths that count it, are left out.
+    let mut without = create(of_two, IdProof::Nonce(NONCE)).encode();
+    let length = without.len() - 18;
+    without.truncate(length);
+    let body = u16::from(without[1] & 0x7f) | u16::from(without[2]) << 7;
+    assert_eq!((without[0], usize::from(body)), (10 << 3 | 2, length + 18 - 3));
+    (without[1], without[2]) = ((body - 18) as u8 | 0x80, ((body - 18) >> 7) as u8);
+    world.give(ids[2], Input::Bytes(without));
+    assert_eq!(only_code(&world.take(ids[2])), Code::Malformed);
+
+    // Nothing of it was stored: the logs are free for whom they are for, and no Welcome went anywhere.
+    for id in [ids[0], ids[1]] {
+        assert_eq!(
+            world.ask(id, &ToRelay::ListLogs { request: 9 }),
+            [FromRelay::Logs { request: 9, conversations: vec![] }]
+        );
+        assert_eq!(positions(&world.take(id)), []);
+    }
+    // Bob's Welcome is the first thing in his inbox.
+    let answers = world.ask(ids[1], &create(of_two, IdProof::Peer(alice)));
+    assert_eq!((&answers[0], positions(&answers)), (&FromRelay::Done { request: 2 }, vec![1]));
+    assert_eq!(world.refusal(ids[0], &create(of_two, IdProof::Peer(bob))), Code::ConversationExists);
+    let of_alice = create(group_id(alice, NONCE), IdProof::Nonce(NONCE));
+    assert_eq!(world.ask(ids[0], &of_alice), [FromRelay::Done { request: 2 }]);
 }
 
 /// L1: messages name the newest commit, else Stale; members get what is appended, in order.
@@ -80,7 +150,7 @@ fn a_conversation_has_one_order() {
     let stale = FromRelay::Stale { envelope: EnvelopeId([11; 16]), newest_commit: Position(1) };
     assert_eq!(world.ask(bob, &late), [stale]);
     assert_eq!(world.refusal(carol, &append(entry(EntryKind::Message, 12, 1), None)), Code::NotAllowed);
-    assert_eq!(world.ask(bob, &ack(LOG, 2)), []);
+    assert_eq!(world.ask(bob, &ack(log(), 2)), []);
 }
 
 /// C6: the roster changes with its commit, only from the one it names; who is dropped reads up to there.
@@ -99,7 +169,7 @@ fn a_roster_changes_with_its_commit() {
     world.ask(alice, &append(entry(EntryKind::Message, 24, 2), None));
     assert_eq!(positions(&world.take(bob)), [], "nothing after it");
     assert!(matches!(
-        world.refusal(bob, &ToRelay::GetHead { request: 1, conversation: CONVERSATION }),
+        world.refusal(bob, &ToRelay::GetHead { request: 1, conversation: conversation() }),
         Code::NotAllowed
     ));
 }
@@ -123,7 +193,7 @@ fn commits_have_a_rate() {
 #[test]
 fn a_head_is_signed_by_the_relay() {
     let Group { mut world, alice, carol, .. } = group();
-    let get = ToRelay::GetHead { request: 7, conversation: CONVERSATION };
+    let get = ToRelay::GetHead { request: 7, conversation: conversation() };
     let [FromRelay::Head { length, chain, signature, conversation, .. }] = world.ask(alice, &get)[..] else { panic!() };
     let head = HeadToBeSigned { conversation, length, chain };
     assert_eq!(length, Position(1));

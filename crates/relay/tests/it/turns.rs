@@ -1,8 +1,9 @@
 use std::time::{Duration, Instant};
 
+use sealwire_keys::group_id;
 use sealwire_relay::{Registration, start_local};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{FromRelay, ToRelay};
+use sealwire_wire::frame::{FromRelay, IdProof, ToRelay};
 use sealwire_wire::limits::TURN_MS;
 use sealwire_wire::{ConversationId, EnvelopeId, LogId, Position};
 use tempfile::tempdir;
@@ -10,7 +11,12 @@ use tempfile::tempdir;
 use crate::client::Client;
 use crate::device::Device;
 
-const CONVERSATION: ConversationId = ConversationId([4; 32]);
+const NONCE: [u8; 16] = [4; 16];
+
+/// The one that Alice may begin with [`NONCE`].
+fn conversation() -> ConversationId {
+    group_id(Device::new(1).log.id(), NONCE)
+}
 
 fn entry(kind: EntryKind, number: u8, after: u64) -> Vec<u8> {
     let (envelope, body) = (EnvelopeId([number; 16]), Body::Inline(vec![number]));
@@ -18,7 +24,7 @@ fn entry(kind: EntryKind, number: u8, after: u64) -> Vec<u8> {
 }
 
 fn append(kind: EntryKind, number: u8, after: u64) -> ToRelay {
-    ToRelay::Append { log: LogId::Conversation(CONVERSATION), entry: entry(kind, number, after), roster: None }
+    ToRelay::Append { log: LogId::Conversation(conversation()), entry: entry(kind, number, after), roster: None }
 }
 
 fn accepted(number: u8, position: u64) -> FromRelay {
@@ -36,10 +42,11 @@ async fn a_stream_of_commits_lets_others_have_their_turn() {
     let mut bobs = Client::register(server.address(), &mut bob, "bob").await;
     let create = ToRelay::CreateConversation {
         request: 2,
-        conversation: CONVERSATION,
+        conversation: conversation(),
         entries: vec![entry(EntryKind::Commit, 1, 0)],
         inboxes: vec![alice.inbox, bob.inbox],
         welcomes: vec![],
+        proof: IdProof::Nonce(NONCE),
     };
     assert_eq!(alices.ask(&create).await, FromRelay::Done { request: 2 });
     for number in 2..=4 {

@@ -64,6 +64,11 @@ fn vectors_of_conversations() {
                 "accounts": [hex([2; 32]), hex([1; 32])],
                 "conversation": one_to_one(AccountId([2; 32]), AccountId([1; 32])).to_string(),
             },
+            "group_id": {
+                "creator": hex([2; 32]),
+                "nonce": hex([3; 16]),
+                "conversation": group_id(AccountId([2; 32]), [3; 16]).to_string(),
+            },
             "commit_seal": commit_seal(),
             "readd": readd,
             "group": group,
