@@ -12,6 +12,9 @@ const CRATES: &[&str] = &["wire", "keys", "session"];
 /// The check looks at what was committed within so many hours before the newest commit: about one session of work.
 const NEW_HOURS: u64 = 12;
 
+/// Changes that the check tries, of those of new lines: each is a build. Which ones, the commit says.
+const NEW_MOST: usize = 30;
+
 /// All changes, or those of one crate.
 pub(crate) fn all(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     let chosen = match arguments {
@@ -22,7 +25,7 @@ pub(crate) fn all(workspace: &Workspace, arguments: &[String]) -> Result<(), Fai
         },
         _ => return Err(Failure("one crate, or none for all".into())),
     };
-    run(workspace, chosen, None)
+    run(workspace, chosen, None, None)
 }
 
 /// Changes of lines that are new.
@@ -48,13 +51,24 @@ pub(crate) fn of_new_lines(workspace: &Workspace) -> Result<(), Failure> {
     }
     let file = workspace.target.join("new-lines.diff");
     std::fs::write(&file, diff).map_err(with_path(&file))?;
-    run(workspace, CRATES, Some(&file))
+    let program = tools::built_once(workspace, "cargo-mutants")?;
+    let mut list = Command::new(program);
+    list.args(["mutants", "--list", "--colors", "never", "--in-diff"]).arg(&file);
+    for name in CRATES {
+        list.args(["-p", &format!("sealwire-{name}")]);
+    }
+    let parts = output(list.current_dir(&workspace.root))?.lines().count().div_ceil(NEW_MOST).max(1);
+    let part = usize::from_str_radix(&git(&["rev-parse", "HEAD"])?[..8], 16).unwrap_or(0) % parts;
+    run(workspace, CRATES, Some(&file), Some(format!("{part}/{parts}")))
 }
 
-fn run(workspace: &Workspace, crates: &[&str], diff: Option<&Path>) -> Result<(), Failure> {
+fn run(workspace: &Workspace, crates: &[&str], diff: Option<&Path>, shard: Option<String>) -> Result<(), Failure> {
     let program = tools::built_once(workspace, "cargo-mutants")?;
     let mut mutants = Command::new(program);
     mutants.args(["mutants", "--colors", "never", "--no-shuffle", "--jobs", "2", "--output"]).arg(&workspace.target);
+    if let Some(shard) = shard {
+        mutants.args(["--shard", &shard]);
+    }
     for name in crates {
         mutants.args(["-p", &format!("sealwire-{name}")]);
     }

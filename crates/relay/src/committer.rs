@@ -16,7 +16,8 @@ use crate::hub::{Hub, Readers};
 use crate::mailbox::Mailbox;
 use crate::service::now;
 
-/// Operations in one group.
+/// Operations in one group: one sync for them. Readers of the store wait as long as it takes, and where a commit fails, all
+/// of them are told.
 const GROUP_MAX: usize = 512;
 /// Jobs that wait for the committer; whoever brings more waits, and its client with it.
 const QUEUE_MAX: usize = 1_024;
@@ -201,10 +202,9 @@ impl Work {
             Ok(outcomes) => {
                 let both = || group.operations.iter().zip(&outcomes);
                 both().for_each(|(operation, outcome)| self.turns.note(at, operation, outcome));
-                let readers = self.hub.readers();
-                let told = both().filter(|(operation, _)| is_told(operation, &readers));
-                grown.extend(told.flat_map(|(operation, outcome)| growths(at, operation, outcome)));
-                drop(readers);
+                let told = self.are_told(&group.operations);
+                let told = both().zip(told).filter(|(_, is_told)| *is_told);
+                grown.extend(told.flat_map(|((operation, outcome), _)| growths(at, operation, outcome)));
                 if both().any(|(operation, outcome)| leaves_welcomes(operation, outcome)) {
                     self.fill_inboxes(&mut grown);
                 }
@@ -227,6 +227,12 @@ impl Work {
         to_wake.sort_by_key(|mailbox| Arc::as_ptr(mailbox) as usize);
         to_wake.dedup_by(|a, b| Arc::ptr_eq(a, b));
         to_wake.iter().for_each(|mailbox| mailbox.wake());
+    }
+
+    /// For each operation whether somebody waits for what it appends. Asked in one go: nothing is encoded under the hub's lock.
+    fn are_told(&self, operations: &[Operation]) -> Vec<bool> {
+        let readers = self.hub.readers();
+        operations.iter().map(|operation| is_told(operation, &readers)).collect()
     }
 
     /// One outcome for each operation, or none for any.
