@@ -53,6 +53,8 @@ const WAS_ACCEPTED: u8 = 2;
 struct Sealed {
     envelope: EnvelopeId,
     way: Way,
+    /// In which order what goes into conversations was sealed. Ratchets go forward only, so that nothing may overtake.
+    order: u64,
     entry: Vec<u8>,
 }
 
@@ -99,6 +101,7 @@ impl Outgoing {
                     }
                     WayRecord::Conversation { conversation } => Way::Conversation(conversation),
                 },
+                order: sealed.order,
                 entry: sealed.entry.into_vec(),
             }),
             reseals: record.reseals,
@@ -121,6 +124,7 @@ impl Outgoing {
                     Way::Direct { inbox, commitment } => WayRecord::Direct { inbox, commitment: commitment.0 },
                     Way::Conversation(conversation) => WayRecord::Conversation { conversation },
                 },
+                order: sealed.order,
                 entry: sealed.entry.clone().into(),
             }),
             reseals: self.reseals,
@@ -392,7 +396,13 @@ impl Engine {
         if !self.link.is_active() || self.link.paused_until.is_some() {
             return;
         }
-        let waiting: Vec<u64> = self.unsent.iter().copied().collect();
+        // What was sealed for a conversation goes first, in the order in which it was sealed.
+        let sealed_order = |number: &u64| match &self.outgoing.get(number)?.sealed {
+            Some(Sealed { way: Way::Conversation(_), order, .. }) => Some(*order),
+            _ => None,
+        };
+        let mut waiting: Vec<u64> = self.unsent.iter().copied().collect();
+        waiting.sort_by_key(|number| sealed_order(number).unwrap_or(u64::MAX));
         for number in waiting {
             if self.link.in_flight.len() >= self.link.in_flight_max {
                 break;
@@ -473,6 +483,8 @@ impl Engine {
             return;
         }
         let envelope = EnvelopeId(turn.random());
+        let order = self.progress.next;
+        self.progress.next += 1;
         let sealed = conversation.seal(&mut desk!(self, turn), envelope, &outgoing.content);
         let entry = match sealed {
             Ok(entry) => entry,
@@ -484,9 +496,10 @@ impl Engine {
                 return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NoMember));
             }
         };
-        outgoing.sealed = Some(Sealed { envelope, way: Way::Conversation(id), entry });
+        outgoing.sealed = Some(Sealed { envelope, way: Way::Conversation(id), order, entry });
         let (message, to) = (outgoing.message, outgoing.to);
         self.by_envelope.insert(envelope, number);
+        self.save_progress(turn);
         self.save_outgoing(turn, number);
         self.save_conversation(turn, id);
         self.send_sealed(turn, number);
@@ -587,7 +600,7 @@ impl Engine {
             SealError::KeyExhausted => UnsentReason::NoCommonMode,
         })?;
         let entry = Entry::direct(envelope, body).encode();
-        outgoing.sealed = Some(Sealed { envelope, way: Way::Direct { inbox, commitment }, entry });
+        outgoing.sealed = Some(Sealed { envelope, way: Way::Direct { inbox, commitment }, order: 0, entry });
         self.by_envelope.insert(envelope, number);
         let channel = Channel::Sending { account, next: (counter + 1).min(DIRECT_MESSAGES_MAX) };
         turn.put(Table::Channel, commitment.0, record::encode(&channel.to_record()));

@@ -283,6 +283,7 @@ pub(crate) struct OutgoingRecord {
 pub(crate) struct SealedRecord {
     pub(crate) envelope: EnvelopeId,
     pub(crate) way: WayRecord,
+    pub(crate) order: u64,
     pub(crate) entry: TlsByteVecU24,
 }
 
