@@ -308,6 +308,11 @@ impl Conversation {
         }
     }
 
+    /// Whether this device's commit that creates it is still on its way: nobody else knows of it yet.
+    pub(crate) fn is_about_to_begin(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.creates)
+    }
+
     /// Whether this device is in it and can follow it.
     pub(crate) fn is_active(&self) -> bool {
         !self.removed && !self.behind && self.group.as_ref().is_some_and(Group::is_active)
@@ -437,6 +442,11 @@ impl Want {
 }
 
 impl Pending {
+    /// Whether this entry, read in the log, is this commit.
+    pub(crate) fn is_read(&self, entry: &Entry, bytes: &[u8]) -> bool {
+        self.envelope == entry.envelope && self.entry == bytes
+    }
+
     fn load(record: PendingRecord) -> Pending {
         Pending {
             envelope: record.envelope,
@@ -722,7 +732,7 @@ impl Engine {
 
     fn attach(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let is_there = conversation.pending.as_ref().is_none_or(|pending| !pending.creates);
+        let is_there = !conversation.is_about_to_begin();
         let is_ours = !conversation.founding && !conversation.removed;
         let may_ask = conversation.attach_after.is_none_or(|after| turn.now >= after);
         if conversation.attachment == Attachment::No && is_ours && is_there && may_ask {
@@ -757,7 +767,7 @@ fn conversation_view(id: ConversationId, conversation: &Conversation) -> Convers
         name: group.map(|group| group.data().name.clone()).unwrap_or_default(),
         members: accounts.into_iter().map(|account| (account, role(account))).collect(),
         devices: members.len(),
-        active: conversation.is_active() && conversation.pending.as_ref().is_none_or(|pending| !pending.creates),
+        active: conversation.is_active() && !conversation.is_about_to_begin(),
         out: conversation.removed,
         epoch: group.map_or(0, Group::epoch),
         authenticator: group.map(Group::epoch_authenticator).unwrap_or_default(),

@@ -77,6 +77,14 @@ impl Way {
 }
 
 impl Outgoing {
+    /// The conversation that it is sealed for; none while it is not sealed, or sealed for an inbox.
+    pub(crate) fn conversation(&self) -> Option<ConversationId> {
+        match self.sealed {
+            Some(Sealed { way: Way::Conversation(id), .. }) => Some(id),
+            _ => None,
+        }
+    }
+
     /// Whether the relay has not accepted it yet.
     pub(crate) fn waits_for_relay(&self) -> bool {
         self.state == MessageState::Queued
@@ -538,8 +546,7 @@ impl Engine {
 
     /// A commit was read: whatever was sealed before it and is not accepted is stale (L4).
     pub(crate) fn unseal_stale(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let is_of = |outgoing: &Outgoing| matches!(&outgoing.sealed, Some(Sealed { way: Way::Conversation(of), .. }) if *of == id);
-        let stale = |outgoing: &&Outgoing| outgoing.waits_for_relay() && is_of(outgoing);
+        let stale = |outgoing: &&Outgoing| outgoing.waits_for_relay() && outgoing.conversation() == Some(id);
         let envelopes: Vec<_> = self
             .outgoing
             .values()
@@ -554,10 +561,13 @@ impl Engine {
     /// Somebody has lost their place in a conversation and is back: what was accepted and not confirmed may have been sealed
     /// in an epoch that they cannot open any more. It goes again, with the same content id.
     pub(crate) fn resend_unconfirmed(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let is_of = |o: &Outgoing| matches!(&o.sealed, Some(Sealed { way: Way::Conversation(of), .. }) if *of == id);
         let waits = |o: &Outgoing| o.state == MessageState::Accepted && o.group.is_none() && o.reseals < RESEALS_MAX;
-        let numbers: Vec<u64> =
-            self.outgoing.iter().filter(|(_, o)| waits(o) && is_of(o)).map(|(number, _)| *number).collect();
+        let numbers: Vec<u64> = self
+            .outgoing
+            .iter()
+            .filter(|(_, o)| waits(o) && o.conversation() == Some(id))
+            .map(|(number, _)| *number)
+            .collect();
         for number in numbers {
             let Some(outgoing) = self.outgoing.get_mut(&number) else { continue };
             if let Some(sealed) = outgoing.sealed.take() {
@@ -625,7 +635,7 @@ impl Engine {
         let Some(outgoing) = self.outgoing.get_mut(&number).filter(|outgoing| outgoing.waits_for_relay()) else {
             return;
         };
-        let comes_back = matches!(&outgoing.sealed, Some(Sealed { way: Way::Conversation(_), .. }));
+        let comes_back = outgoing.conversation().is_some();
         if !outgoing.message && !comes_back {
             return self.drop_outgoing(turn, number);
         }
@@ -643,7 +653,7 @@ impl Engine {
         }
         let Some(&number) = self.by_envelope.get(&envelope) else { return };
         let Some(outgoing) = self.outgoing.get(&number).filter(|outgoing| outgoing.waits_for_relay()) else { return };
-        let in_conversation = matches!(&outgoing.sealed, Some(Sealed { way: Way::Conversation(_), .. }));
+        let in_conversation = outgoing.conversation().is_some();
         match failed.code {
             // Out of the roster: what comes of the log says by whom, or the relay is wrong and the next connection helps.
             Code::NotAllowed | Code::UnknownLog if in_conversation => {}

@@ -342,7 +342,7 @@ impl Engine {
             let wait = ATTACH_AGAIN_MS.saturating_mul(1 << conversation.attach_refusals.min(6));
             conversation.attach_refusals += 1;
             conversation.attach_after = Some(turn.now.plus(failed.retry_after_ms.max(wait)));
-        } else if conversation.pending.as_ref().is_some_and(|pending| pending.creates) {
+        } else if conversation.is_about_to_begin() {
             // Somebody else's, without this device: nothing of it can be read.
             let _lost = self.lose_creation(turn, id);
         } else if conversation.kind == ConversationKind::OneToOne && conversation.peer.is_some() {

@@ -2,7 +2,7 @@
 //! answers with a commit. Where both devices of a conversation of two have lost it, nobody can answer: then one of them
 //! begins it anew, as its next generation, under the same id.
 
-use sealwire_keys::{Mode, one_to_one};
+use sealwire_keys::one_to_one;
 use sealwire_session::mls::{Group, KeyPackageRef, make_readd, read_readd};
 use sealwire_wire::conversation::{ConversationKind, ReaddBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -12,6 +12,7 @@ use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, LogId
 
 use super::{Attachment, Conversation, Lost, Want, desk};
 use crate::connection::Asked;
+use crate::contacts::Contact;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason};
 use crate::record::{self, Table};
@@ -207,8 +208,7 @@ impl Engine {
         let Some(peer) = self.conversations.get(&id).and_then(|conversation| self.peer_of(id, conversation)) else {
             return;
         };
-        let is_reachable =
-            self.contacts.get(&peer).is_some_and(|c| c.log.devices().any(|card| card.modes.contains(&Mode::Mls)));
+        let is_reachable = self.contacts.get(&peer).is_some_and(Contact::is_mls);
         if !is_reachable {
             // Known by its request alone: looked up first.
             if self.link.has_room_to_ask() {

@@ -107,7 +107,7 @@ impl Engine {
         let body = WelcomeBody::decode(bytes).map_err(|_| QuarantineReason::Malformed)?;
         let id = body.conversation;
         let stands = |conversation: &Conversation| {
-            let is_begun = conversation.pending.as_ref().is_none_or(|pending| !pending.creates);
+            let is_begun = !conversation.is_about_to_begin();
             conversation.is_active() && is_begun && !conversation.provisional
         };
         let known = self.conversations.get(&id);

@@ -52,8 +52,7 @@ impl Engine {
         }
         let full = self.own.key_packages.min(KEY_PACKAGES_MAX as u32);
         let held = if replace { 0 } else { held };
-        let needs_last_resort = replace;
-        if held * REPLENISH_BELOW >= full && !needs_last_resort {
+        if held * REPLENISH_BELOW >= full && !replace {
             return;
         }
         let mut missing = full.saturating_sub(held);
@@ -61,8 +60,8 @@ impl Engine {
         while missing > 0 || is_first {
             let count = missing.min(BATCH);
             let one_time: Vec<_> = (0..count).filter_map(|_| self.make_key_package(turn, false)).collect();
-            let last_resort = (is_first && needs_last_resort).then(|| self.make_key_package(turn, true)).flatten();
             let replace = replace && is_first;
+            let last_resort = replace.then(|| self.make_key_package(turn, true)).flatten();
             self.ask(turn, Asked::KeyPackages, |request| ToRelay::PublishKeyPackages {
                 request,
                 replace,

@@ -56,7 +56,7 @@ impl Engine {
             }
             return self.read_backlog(turn, id);
         }
-        let begun = conversation.pending.as_ref().is_some_and(|pending| pending.creates);
+        let begun = conversation.is_about_to_begin();
         let begins =
             conversation.cursor == Position::START && (conversation.seeks || begun || conversation.group.is_none());
         if begins && read_upto > Position::START {
@@ -255,7 +255,7 @@ impl Engine {
         bytes: &[u8],
     ) -> bool {
         let Some(conversation) = self.conversations.get_mut(&id) else { return false };
-        if conversation.pending.as_ref().is_some_and(|own| own.envelope == entry.envelope && own.entry == bytes) {
+        if conversation.pending.as_ref().is_some_and(|own| own.is_read(entry, bytes)) {
             // The commit with which this device has begun it anew.
             (conversation.seeks, conversation.newest_commit) = (false, position);
             let _merged = self.merge_own(turn, id);
@@ -308,7 +308,7 @@ impl Engine {
     ) -> Result<(), QuarantineReason> {
         let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
         let Some(group) = &mut conversation.group else { return Ok(()) };
-        if conversation.pending.as_ref().is_some_and(|own| own.envelope == entry.envelope && own.entry == bytes) {
+        if conversation.pending.as_ref().is_some_and(|own| own.is_read(entry, bytes)) {
             return self.merge_own(turn, id);
         }
         if conversation.pending.as_ref().is_some_and(|own| own.creates) {
