@@ -56,6 +56,10 @@ impl Engine {
             }
             return self.read_backlog(turn, id);
         }
+        if read_upto < conversation.cursor {
+            // An acknowledgement was lost. Said again, or the relay delivers a window of what was read, and waits.
+            turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto: conversation.cursor });
+        }
         let begun = conversation.is_about_to_begin();
         let begins =
             conversation.cursor == Position::START && (conversation.seeks || begun || conversation.group.is_none());

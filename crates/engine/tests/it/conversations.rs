@@ -2,7 +2,9 @@
 
 use sealwire_engine::*;
 use sealwire_wire::content::Part;
-use sealwire_wire::{AccountId, ConversationId};
+use sealwire_wire::frame::ToRelay;
+use sealwire_wire::limits::UNACKNOWLEDGED_MAX;
+use sealwire_wire::{AccountId, ConversationId, LogId};
 
 use crate::world::World;
 
@@ -135,6 +137,26 @@ fn who_was_away_reads_it_later() {
         world.pass(60_000);
         assert_eq!(world.shown(1), (0..5).map(|i| format!("message {i}")).collect::<Vec<_>>());
     }
+}
+
+/// L2, L8: the relay knows a device's cursor by its Acks. Where it has not heard the last ones, it delivers again what the
+/// device has read, a whole window of it, and nothing behind that until it hears of them.
+#[test]
+fn what_was_read_and_not_acknowledged_blocks_nothing() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    world.cut(1);
+    world.people[1].loses = |frame| matches!(frame, ToRelay::Ack { log: LogId::Conversation(_), .. });
+    let said: Vec<String> = (0..UNACKNOWLEDGED_MAX + 10).map(|number| number.to_string()).collect();
+    said.iter().for_each(|text| drop(world.write(0, 1, text)));
+    world.pass(60_000);
+    // Commits are among them.
+    let has_read_a_window = world.shown(1).len() >= UNACKNOWLEDGED_MAX - 8;
+    assert!(has_read_a_window, "{}", world.shown(1).len());
+    world.people[1].loses = |_| false;
+    world.reconnect(1);
+    world.pass(60_000);
+    assert!(world.shown(1).ends_with(&said), "{} of {}", world.shown(1).len(), said.len());
 }
 
 /// Members come, go, are named and speak; each reads what was said while it was in, and nothing else.

@@ -48,6 +48,8 @@ pub(crate) struct Person {
     pub(crate) replies: Vec<Result<Reply, Refusal>>,
     pub(crate) hand: Hand,
     pub(crate) sent: Vec<ToRelay>,
+    /// What of it never reaches the relay: one of the two ends before.
+    pub(crate) loses: fn(&ToRelay) -> bool,
     /// Requests that asked for a handle: what a hostile relay would answer falsely.
     pub(crate) by_handle: Rc<RefCell<BTreeSet<u32>>>,
     rng: ChaCha20Rng,
@@ -128,6 +130,7 @@ impl World {
             replies: vec![],
             hand: Box::new(|frame| vec![frame]),
             sent: vec![],
+            loses: |_| false,
             by_handle: Rc::default(),
             rng,
         });
@@ -324,7 +327,9 @@ impl World {
                     person.by_handle.borrow_mut().insert(*request);
                 }
                 person.sent.push(frame.clone());
-                self.relay_input(index, RelayInput::Bytes(frame.encode()));
+                if !(person.loses)(&frame) {
+                    self.relay_input(index, RelayInput::Bytes(frame.encode()));
+                }
             }
         }
     }
