@@ -64,9 +64,10 @@ pub(crate) struct Conversation {
     joined_by: Option<EnvelopeId>,
     /// Whether that commit was not read yet: what comes before it is none of this device's.
     seeks: bool,
-    /// Whether the person wants out, and the envelope that said so in this epoch (C5).
+    /// Whether the person wants out (C5).
     wants_out: bool,
-    own_leave: Option<EnvelopeId>,
+    /// The envelopes that said so since the newest commit.
+    own_leaves: Vec<EnvelopeId>,
     /// Messages that this device has sealed since its keys were replaced.
     sealed: u32,
     /// When they were.
@@ -201,7 +202,7 @@ impl Conversation {
             joined_by: None,
             seeks: false,
             wants_out: false,
-            own_leave: None,
+            own_leaves: Vec::new(),
             sealed: 0,
             updated_at: now,
             update_due: None,
@@ -250,7 +251,7 @@ impl Conversation {
             joined_by: record.joined_by,
             seeks: has(SEEKS),
             wants_out: has(WANTS_OUT),
-            own_leave: record.own_leave,
+            own_leaves: record.own_leaves,
             sealed: record.sealed,
             updated_at: record.updated_at,
             update_due: record.update_due,
@@ -299,7 +300,7 @@ impl Conversation {
             newest_commit: self.newest_commit,
             chain: self.chain,
             joined_by: self.joined_by,
-            own_leave: self.own_leave,
+            own_leaves: self.own_leaves.clone(),
             generation: self.generation,
             sealed: self.sealed,
             updated_at: self.updated_at,
@@ -348,8 +349,8 @@ impl Conversation {
         let place = self.place();
         let body = self.group.as_mut().ok_or(SealedError::NoMember)?.seal(desk, place, content)?;
         self.sealed += 1;
-        if self.wants_out && Content::decode(content).is_ok_and(|content| content.part == Part::Leave) {
-            self.own_leave = Some(envelope);
+        if Content::decode(content).is_ok_and(|content| content.part == Part::Leave) {
+            self.own_leaves.push(envelope);
         }
         let (kind, after) = (EntryKind::Message, Some(self.newest_commit));
         Ok(Entry { kind, after, envelope, body: Body::Inline(body) }.encode())

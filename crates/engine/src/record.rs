@@ -310,7 +310,7 @@ pub(crate) struct ConversationRecord {
     pub(crate) newest_commit: Position,
     pub(crate) chain: Chain,
     pub(crate) joined_by: Option<EnvelopeId>,
-    pub(crate) own_leave: Option<EnvelopeId>,
+    pub(crate) own_leaves: Vec<EnvelopeId>,
     pub(crate) generation: u32,
     pub(crate) sealed: u32,
     pub(crate) updated_at: Time,

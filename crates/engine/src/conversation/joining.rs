@@ -152,7 +152,7 @@ impl Engine {
         let data = group.data().clone();
         let peer = (data.kind == ConversationKind::OneToOne).then_some(inviter.account);
         let mut conversation = Conversation::new(id, data.kind, peer, turn.now);
-        let mut rejoins = false;
+        let (mut rejoins, mut asks_again) = (false, false);
         if let Some(before) = self.conversations.remove(&id) {
             let last_generation = before.last_generation();
             if let Some(group) = before.group {
@@ -160,6 +160,11 @@ impl Engine {
             }
             let is_anew = data.generation > last_generation;
             rejoins = before.behind || is_anew;
+            if !before.removed && before.kind == data.kind {
+                // The person still wants out; whoever has read it has lost it by that commit (C5).
+                conversation.wants_out = before.wants_out;
+                asks_again = before.wants_out && !before.own_leaves.is_empty();
+            }
             if !before.removed && !is_anew {
                 // What has come of its log already is read with the new group; where the log stands is asked anew.
                 conversation.backlog = before.backlog;
@@ -177,6 +182,9 @@ impl Engine {
             turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name, by: inviter.account });
         }
         self.unseal_stale(turn, id);
+        if asks_again {
+            self.ask_to_leave(turn, id);
+        }
         if rejoins {
             self.resend_unconfirmed(turn, id);
         }

@@ -208,7 +208,7 @@ impl Engine {
             return Ok(());
         }
         let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
-        if conversation.own_leave == Some(entry.envelope) {
+        if conversation.own_leaves.contains(&entry.envelope) {
             self.note_leave(turn, id, self.log.id());
         }
         let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
@@ -290,7 +290,8 @@ impl Engine {
             conversation.missed = false;
             conversation.leaving.clear();
             conversation.leave_due = None;
-            if conversation.wants_out && conversation.own_leave.take().is_some() && conversation.is_active() {
+            let has_asked = !std::mem::take(&mut conversation.own_leaves).is_empty();
+            if conversation.wants_out && has_asked && conversation.is_active() {
                 // Asked again: nobody has done it (C5).
                 self.ask_to_leave(turn, id);
             }

@@ -360,6 +360,24 @@ fn the_last_member_leaves() {
     assert!(view(&mut world, 0, id).out);
 }
 
+/// C2, C5: whoever has lost their place before their wish to leave was read leaves from the new one, and hears of it (seed
+/// 50884: they judged the commit that removed them by a wish of which they knew nothing any more).
+#[test]
+fn who_wants_to_leave_leaves_from_a_new_place_too() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    // Alice and Carol are away, or it would be done at once.
+    [0, 2].iter().for_each(|other| world.people[*other].hand = Box::new(|_| vec![]));
+    loses_its_place(&mut world, 1, id);
+    world.command(1, Command::Change { conversation: id, change: GroupChange::Leave }).unwrap();
+    world.pass(2_000);
+    [0, 2].iter().for_each(|other| world.people[*other].hand = Box::new(|frame| vec![frame]));
+    [0, 2].iter().for_each(|other| world.reconnect(*other));
+    world.pass(120_000);
+    assert!(view(&mut world, 1, id).out);
+    assert_eq!((members(&mut world, 0, id), members(&mut world, 2, id)), (2, 2));
+}
+
 /// HP-08: a generation at its maximum, which a peer may name, is not counted on.
 #[test]
 fn the_last_generation_ends_no_process() {
