@@ -64,6 +64,8 @@ pub(crate) struct Conversation {
     joined_by: Option<EnvelopeId>,
     /// Whether that commit was not read yet: what comes before it is none of this device's.
     seeks: bool,
+    /// Whether it is only the relay's word that this epoch is the one in force: nothing of another member has opened in it.
+    unproven: bool,
     /// Whether the person wants out (C5).
     wants_out: bool,
     /// The envelopes that said so since the newest commit.
@@ -174,14 +176,15 @@ enum Progress {
     Sent,
 }
 
-const FOUNDING: u8 = 1;
-const REMOVED: u8 = 2;
-const BEHIND: u8 = 4;
-const MUST_UPDATE: u8 = 8;
-const SEEKS: u8 = 16;
-const WANTS_OUT: u8 = 32;
-const MISSED: u8 = 64;
-const PROVISIONAL: u8 = 128;
+const FOUNDING: u16 = 1;
+const REMOVED: u16 = 2;
+const BEHIND: u16 = 4;
+const MUST_UPDATE: u16 = 8;
+const SEEKS: u16 = 16;
+const WANTS_OUT: u16 = 32;
+const MISSED: u16 = 64;
+const PROVISIONAL: u16 = 128;
+const UNPROVEN: u16 = 256;
 
 impl Conversation {
     fn new(id: ConversationId, kind: ConversationKind, peer: Option<AccountId>, now: Time) -> Conversation {
@@ -201,6 +204,7 @@ impl Conversation {
             chain: chain_start(id),
             joined_by: None,
             seeks: false,
+            unproven: false,
             wants_out: false,
             own_leaves: Vec::new(),
             sealed: 0,
@@ -250,6 +254,7 @@ impl Conversation {
             chain: record.chain,
             joined_by: record.joined_by,
             seeks: has(SEEKS),
+            unproven: has(UNPROVEN),
             wants_out: has(WANTS_OUT),
             own_leaves: record.own_leaves,
             sealed: record.sealed,
@@ -295,6 +300,7 @@ impl Conversation {
                 | flag(self.missed, MISSED)
                 | flag(self.provisional, PROVISIONAL)
                 | flag(self.seeks, SEEKS)
+                | flag(self.unproven, UNPROVEN)
                 | flag(self.wants_out, WANTS_OUT),
             cursor: self.cursor,
             newest_commit: self.newest_commit,
@@ -399,6 +405,20 @@ impl Conversation {
         if let Some(pending) = &mut self.pending {
             pending.progress = Progress::Waits;
         }
+    }
+
+    /// The clock was set back: what was to happen at a time of before might wait for hours. It happens now.
+    pub(crate) fn clock_went_back(&mut self, now: Time) {
+        let soon = |due: &mut Option<Time>| *due = due.map(|due| due.min(now));
+        soon(&mut self.update_due);
+        soon(&mut self.leave_due);
+        soon(&mut self.readd_due);
+        soon(&mut self.readd_again);
+        soon(&mut self.attach_after);
+        soon(&mut self.commit_after);
+        soon(&mut self.without_welcome);
+        self.claim_later.clear();
+        self.updated_at = self.updated_at.min(now);
     }
 
     /// Which of its groups the one is that this device has, or had last.

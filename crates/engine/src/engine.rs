@@ -116,6 +116,8 @@ pub struct Engine {
     pub(crate) receipts_due: Option<Time>,
     /// Whether it was loaded, and has not asked since which conversations it is in.
     pub(crate) is_fresh: bool,
+    /// When the last input came: clocks jump.
+    last_input: Time,
     /// What MLS keeps of all conversations and key packages.
     pub(crate) mls: Records,
     pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
@@ -232,6 +234,10 @@ impl Engine {
     /// value is to be dropped and loaded again.
     pub fn handle(&mut self, input: Input, now: Time, rng: &mut dyn CryptoRng) -> Step {
         let turn = &mut Turn { now, rng, step: Step::default() };
+        if now < self.last_input {
+            self.conversations.values_mut().for_each(|conversation| conversation.clock_went_back(now));
+        }
+        self.last_input = now;
         match input {
             Input::Command(ticket, command) => self.command(turn, ticket, command),
             Input::Connected { binding } => self.connected(turn, binding),
@@ -372,6 +378,7 @@ impl Engine {
             receipts: BTreeMap::new(),
             receipts_due: None,
             is_fresh: false,
+            last_input: Time(0),
             mls: Records::default(),
             conversations: BTreeMap::new(),
             key_packages: BTreeMap::new(),

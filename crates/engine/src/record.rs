@@ -305,7 +305,7 @@ pub(crate) struct ConversationRecord {
     pub(crate) nonce: Option<[u8; 16]>,
     /// The name of its MLS records; empty: there are none.
     pub(crate) group: TlsByteVecU8,
-    pub(crate) flags: u8,
+    pub(crate) flags: u16,
     pub(crate) cursor: Position,
     pub(crate) newest_commit: Position,
     pub(crate) chain: Chain,

@@ -13,6 +13,7 @@ use sealwire_wire::limits::UNACKNOWLEDGED_MAX;
 use sealwire_wire::{AccountId, Chain, ConversationId, LogId, Position, Time};
 
 use super::{Attachment, Conversation, Want, desk};
+use crate::connection::is_due;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason, UnsentReason};
 use crate::record::SeenRecord;
@@ -67,9 +68,11 @@ impl Engine {
             // Where reading begins is the relay's word, until a member's message that names a later position proves it
             // (L5).
             conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
+            let is_later = conversation.joined_by.is_some() && newest_commit < read_upto;
             self.save_conversation(turn, id);
-            if begun {
-                // What this device is about to begin, a newer store of it has begun, and read.
+            if begun || is_later {
+                // What this device is about to begin, a newer store of it has begun, and read. Or where it has joined: who
+                // joins reads on from the commit that adds it, or from before it.
                 self.fall_behind(turn, id);
             }
         } else if read_upto > conversation.cursor {
@@ -172,10 +175,16 @@ impl Engine {
             return;
         };
         let Attachment::Yes { length } = conversation.attachment else { return };
-        if conversation.is_active() && conversation.backlog.is_empty() && conversation.cursor >= length {
-            (conversation.seeks, conversation.newest_commit) = (false, conversation.told_newest);
-            self.save_conversation(turn, id);
+        if !conversation.is_active() || !conversation.backlog.is_empty() || conversation.cursor < length {
+            return;
         }
+        if conversation.missed {
+            // What came since is of another epoch: later than the one that it has joined (seed 70708).
+            return self.fall_behind(turn, id);
+        }
+        (conversation.seeks, conversation.newest_commit) = (false, conversation.told_newest);
+        conversation.unproven = true;
+        self.save_conversation(turn, id);
     }
 
     fn read_entry(&mut self, turn: &mut Turn<'_>, id: ConversationId, delivered: &Delivered) {
@@ -267,6 +276,7 @@ impl Engine {
         }
         if conversation.joined_by == Some(entry.envelope) && entry.kind == EntryKind::Commit {
             (conversation.seeks, conversation.newest_commit) = (false, position);
+            conversation.missed = false;
             return false;
         }
         let (Some(group), Body::Inline(body)) = (&mut conversation.group, &entry.body) else { return false };
@@ -278,8 +288,10 @@ impl Engine {
             EntryKind::Message => group.is_in_epoch(body),
             _ => false,
         };
-        if opens {
-            (conversation.seeks, conversation.newest_commit) = (false, entry.after.unwrap_or(position));
+        match (opens, entry.kind) {
+            (true, _) => (conversation.seeks, conversation.newest_commit) = (false, entry.after.unwrap_or(position)),
+            (false, EntryKind::Commit | EntryKind::Message) => conversation.missed = true,
+            (false, _) => {}
         }
         opens
     }
@@ -329,6 +341,11 @@ impl Engine {
                 self.fall_behind(turn, id);
                 return Ok(());
             }
+            Err(InvalidCommit::Malformed) if conversation.unproven => {
+                // It is another epoch that is in force.
+                self.fall_behind(turn, id);
+                return Ok(());
+            }
             Err(InvalidCommit::Authority) if conversation.missed => {
                 // What entitled its author may have been among the messages that this device has missed (C5).
                 self.fall_behind(turn, id);
@@ -336,7 +353,7 @@ impl Engine {
             }
             Err(_) => return Err(QuarantineReason::InvalidCommit),
         };
-        conversation.provisional = false;
+        (conversation.provisional, conversation.unproven) = (false, false);
         self.check_place(turn, id, applied.author.account, applied.place.position, applied.place.chain);
         let of_members = applied.added.iter().chain(&applied.removed).map(|member| member.account).collect();
         self.take_evidence(turn, &applied.evidence, &of_members);
@@ -414,6 +431,10 @@ impl Engine {
                 (conversation.must_update, conversation.missed) = (true, true);
                 return Ok(());
             }
+            Err(_) if conversation.unproven => {
+                self.fall_behind(turn, id);
+                return Ok(());
+            }
             Err(OpenedError::Malformed) => return Err(QuarantineReason::Malformed),
             Err(OpenedError::OtherEpoch) => return Err(QuarantineReason::OtherEpoch),
             Err(OpenedError::Rejected) => return Err(QuarantineReason::Rejected),
@@ -422,7 +443,7 @@ impl Engine {
             conversation.update_due = Some(turn.now.plus(DIRECTION_MS));
         }
         let Opened { author, place, plaintext } = opened;
-        conversation.provisional = false;
+        (conversation.provisional, conversation.unproven) = (false, false);
         if place.position >= position {
             return Err(QuarantineReason::OutOfOrder);
         }
@@ -528,7 +549,7 @@ impl Conversation {
         let longest = UPDATE_AFTER_MS.max(leaves * UPDATE_AFTER_MS_PER_LEAF);
         self.must_update
             || self.sealed >= UPDATE_AFTER_MESSAGES
-            || self.update_due.is_some_and(|due| now >= due)
-            || now.since(self.updated_at) > longest
+            || self.update_due.is_some_and(|due| is_due(due, now, DIRECTION_MS))
+            || is_due(self.updated_at.plus(longest), now, 2 * longest)
     }
 }

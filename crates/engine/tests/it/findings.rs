@@ -378,6 +378,55 @@ fn who_wants_to_leave_leaves_from_a_new_place_too() {
     assert_eq!((members(&mut world, 1, id), members(&mut world, 2, id)), (2, 2));
 }
 
+/// N3, L2: a store that was put back to the moment after a Welcome, by a process that logs in as the newer one would have:
+/// the relay's mark is beyond where it has joined, and the epoch in force a later one (seed 70708).
+#[test]
+fn who_has_joined_twice_does_not_stay_in_the_epoch_of_the_first_time() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let kept: Rc<RefCell<Vec<FromRelay>>> = Rc::default();
+    let late = Rc::clone(&kept);
+    world.people[1].hand = Box::new(move |frame| match frame {
+        FromRelay::Attached { .. } if late.borrow().is_empty() => {
+            late.borrow_mut().push(frame);
+            vec![]
+        }
+        frame => vec![frame],
+    });
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let just_joined = world.people[1].disk.clone();
+    let attached = kept.borrow()[0].clone();
+    world.inject(1, attached);
+    for name in ["Dinner", "Supper"] {
+        world.command(0, Command::Change { conversation: id, change: GroupChange::Rename(name.into()) }).unwrap();
+        world.pass(5_000);
+    }
+    assert_eq!(view(&mut world, 1, id).name, "Supper");
+    world.restart_with(1, just_joined);
+    world.pass(60_000);
+    // The first message shows that it is elsewhere: asking for what was missed is not there yet.
+    say(&mut world, 0, id, "who is there?");
+    world.pass(60_000);
+    say(&mut world, 0, id, "to all");
+    world.pass(5_000);
+    assert!(world.shown(1).contains(&"to all".to_owned()));
+    assert_eq!(authenticator(&mut world, 0, id), authenticator(&mut world, 1, id));
+}
+
+/// C10: a clock that is set back by hours keeps nobody out of a conversation for so long (seeds 60081, 70277).
+#[test]
+fn a_clock_that_is_set_back_keeps_nobody_waiting() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    let id = group_of(&mut world, &[0, 1]);
+    world.people[1].loses = |frame| matches!(frame, ToRelay::Append { .. });
+    loses_its_place(&mut world, 1, id);
+    world.pass(1_000);
+    world.people[1].loses = |_| false;
+    world.people[1].clock_offset = -2 * 3_600_000;
+    world.reconnect(1);
+    world.pass(120_000);
+    assert!(view(&mut world, 1, id).active);
+}
+
 /// HP-08: a generation at its maximum, which a peer may name, is not counted on.
 #[test]
 fn the_last_generation_ends_no_process() {

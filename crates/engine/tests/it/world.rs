@@ -50,6 +50,8 @@ pub(crate) struct Person {
     pub(crate) sent: Vec<ToRelay>,
     /// What of it never reaches the relay: one of the two ends before.
     pub(crate) loses: fn(&ToRelay) -> bool,
+    /// By how much its clock is wrong.
+    pub(crate) clock_offset: i64,
     /// Requests that asked for a handle: what a hostile relay would answer falsely.
     pub(crate) by_handle: Rc<RefCell<BTreeSet<u32>>>,
     rng: ChaCha20Rng,
@@ -131,6 +133,7 @@ impl World {
             hand: Box::new(|frame| vec![frame]),
             sent: vec![],
             loses: |_| false,
+            clock_offset: 0,
             by_handle: Rc::default(),
             rng,
         });
@@ -260,8 +263,8 @@ impl World {
     }
 
     fn step(&mut self, index: usize, input: Input) {
-        let now = self.now;
         let person = &mut self.people[index];
+        let now = Time(self.now.0.saturating_add_signed(person.clock_offset));
         let step = person.engine.handle(input, now, &mut person.rng);
         let disk = &mut person.disk;
         let end = self.kill.filter(|(whose, _)| *whose == index).map_or(u64::MAX, |(_, point)| point);
