@@ -376,24 +376,26 @@ impl Conversation {
         }
     }
 
-    /// The next time at which something can be done that cannot be done now. A time that has come is none: what was due is
-    /// wanted by then, or waits for something else.
-    fn wake(&self) -> Option<Time> {
+    /// The next time after `now` at which something can be done that cannot be done now. A time that has come is none: what was
+    /// due is wanted by then, or waits for something else.
+    fn wake(&self, now: Time) -> Option<Time> {
         let can_commit = self.founding || self.is_caught_up();
         let wants_commit = can_commit && self.pending.is_none();
         let resends = self.pending.as_ref().is_some_and(|pending| pending.progress == Progress::Waits);
         let again = self.commit_after.filter(|_| resends || (wants_commit && !self.wants.is_empty()));
-        let claims = self.claim_later.values().copied().min().filter(|_| wants_commit && self.adds().next().is_some());
+        let claims = self.claim_later.values().copied().filter(|at| *at > now).min().filter(|_| wants_commit && self.adds().next().is_some());
         let is_idle = self.is_caught_up();
         let update = self.update_due.filter(|_| is_idle && !self.wants.contains(&Want::Update));
         let leave = self.leave_due.filter(|_| is_idle);
         let is_wanted = |device: &DeviceId| self.wants.contains(&Want::Readmit(*device));
         let readd = self.readd_due.filter(|_| is_idle && !self.readds.keys().all(is_wanted));
-        let welcome = self.without_welcome.filter(|_| self.group.is_none() && !self.behind);
+        let waits_for_welcome = self.group.is_none() && !self.behind && !self.removed;
+        let welcome = self.without_welcome.filter(|_| waits_for_welcome);
         let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
         let asks = self.readd_again.filter(|_| self.behind && !self.removed);
         let attach = self.attach_after.filter(|_| self.attachment == Attachment::No && !self.removed);
-        [attach, again, claims, update, leave, readd, welcome, asks].into_iter().flatten().min()
+        let times = [attach, again, claims, update, leave, readd, welcome, asks];
+        times.into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// What belonged to a connection goes with it.
@@ -763,11 +765,11 @@ impl Engine {
     }
 
     /// When a conversation wants to be looked at again.
-    pub(crate) fn conversations_wake(&self) -> Option<Time> {
+    pub(crate) fn conversations_wake(&self, now: Time) -> Option<Time> {
         if !self.link.is_active() {
             return None;
         }
-        self.conversations.values().filter_map(Conversation::wake).min()
+        self.conversations.values().filter_map(|conversation| conversation.wake(now)).min()
     }
 
     // What an application sees.

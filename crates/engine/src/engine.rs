@@ -254,7 +254,7 @@ impl Engine {
     /// When [`Input::Tick`] is wanted next. Once a minute in any case: clocks jump.
     pub fn next_wake(&self) -> Option<Time> {
         let receipts = self.receipts_due.filter(|_| self.link.is_active());
-        [self.link.next_wake(), receipts, self.conversations_wake()].into_iter().flatten().min()
+        [self.link.next_wake(), receipts, self.conversations_wake(self.last_input)].into_iter().flatten().min()
     }
 
     /// Who this is.
