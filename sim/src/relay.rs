@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Connection, Decision, Features, Growth, Input, Policy, Registration, Relay, Served, serve};
+use sealwire_relay_core::{
+    Connection, Decision, Features, Growth, Input, Meetings, Policy, Registration, Relay, Served, serve,
+};
 use sealwire_store::{
     BlobPart, Head, MemoryStore, Operation, Outcome, Page, Reader, Record, RecordKey, Snapshot, Store, StoreError,
 };
@@ -38,6 +40,7 @@ pub(crate) struct SimRelay {
     store: FlakyStore,
     connections: BTreeMap<ConnectionId, Attached>,
     devices: BTreeMap<DeviceId, ConnectionId>,
+    meetings: Meetings<ConnectionId>,
 }
 
 struct Attached {
@@ -57,7 +60,8 @@ impl SimRelay {
             dice: Mutex::new(Dice::new(dice.below(u64::MAX), 7)),
             failing_per_mille: Mutex::new(0),
         };
-        SimRelay { key, relay, backup: None, store, connections: BTreeMap::new(), devices: BTreeMap::new() }
+        let (connections, devices, meetings) = (BTreeMap::new(), BTreeMap::new(), Meetings::default());
+        SimRelay { key, relay, backup: None, store, connections, devices, meetings }
     }
 
     /// How many commits in a thousand fail from now on.
@@ -81,6 +85,7 @@ impl SimRelay {
     pub(crate) fn closed(&mut self, id: ConnectionId, now: Time) -> Vec<ToNetwork> {
         let Some(attached) = self.connections.remove(&id) else { return Vec::new() };
         self.devices.retain(|_, connection| *connection != id);
+        self.meetings.leave(id);
         self.tell_presence(attached.token, now)
     }
 
@@ -97,6 +102,7 @@ impl SimRelay {
     /// The process ends: connections are gone, what was committed stays.
     pub(crate) fn crash(&mut self) {
         self.connections.clear();
+        self.meetings = Meetings::default();
         self.devices.clear();
     }
 
@@ -172,6 +178,20 @@ impl SimRelay {
                 let news = tokens.into_iter().map(|token| (token, self.is_online(token))).collect::<Vec<_>>();
                 let inputs = news.into_iter().map(|(token, online)| Input::PresenceChanged { token, online });
                 return inputs.collect::<Vec<_>>().into_iter().flat_map(|i| self.input(id, i, now)).collect();
+            }
+            Decision::Meet { request, meeting, bytes, opens } => {
+                let met = self.meetings.meet(now, meeting, id, opens);
+                let mut out = self.input(id, Input::MeetingAnswered { request, met: met.map(|_other| ()) }, now);
+                if let Ok(Some(other)) = met
+                    && !bytes.is_empty()
+                {
+                    out.extend(self.input(other, Input::Met { meeting, bytes }, now));
+                }
+                return out;
+            }
+            Decision::Expel(device) => {
+                let connection = self.devices.get(&device).copied();
+                return connection.map_or(Vec::new(), |connection| self.input(connection, Input::Revoked, now));
             }
             Decision::Close { .. } => return vec![ToNetwork::Close(id)],
             Decision::Send(_) | Decision::Store { .. } | Decision::Load { .. } => {}

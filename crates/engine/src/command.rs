@@ -1,11 +1,12 @@
 //! What an application can ask for.
 
 use sealwire_keys::SafetyNumber;
+use sealwire_session::linking::CodeSecret;
 use sealwire_wire::content::Part;
 use sealwire_wire::conversation::{ConversationKind, Role};
 use sealwire_wire::handle::Handle;
-use sealwire_wire::limits::{CONVERSATION_NAME_MAX, MESSAGE_MAX, OUTBOX_MAX, ROSTER_MAX};
-use sealwire_wire::{AccountId, ContentId, ConversationId, Position};
+use sealwire_wire::limits::{CONVERSATION_NAME_MAX, DEVICES_MAX, MESSAGE_MAX, OUTBOX_MAX, ROSTER_MAX};
+use sealwire_wire::{AccountId, ContentId, ConversationId, DeviceId, Position, Time};
 
 /// Whom a message is for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -96,6 +97,14 @@ pub enum Command {
     },
     /// Lists the conversations.
     Conversations,
+    /// Shows a code for a new device to be linked to this account. It is good for a minute, once.
+    Link,
+    /// Whether the other device shows the same digits ([`crate::Event::LinkAsks`]).
+    ConfirmLink(bool),
+    /// Lists the devices of this account.
+    Devices,
+    /// Takes a device from this account, for good. Needs the relay.
+    Revoke(DeviceId),
 }
 
 /// A change of a group.
@@ -128,6 +137,21 @@ pub enum Reply {
     Group(ConversationId),
     /// All conversations.
     Conversations(Vec<ConversationView>),
+    /// The secret of the code to show.
+    LinkCode(CodeSecret),
+    /// All devices, in the order in which they were added.
+    Devices(Vec<DeviceView>),
+}
+
+/// A device of the own account as an application sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceView {
+    /// Which one.
+    pub device: DeviceId,
+    /// When it was added, by the clock of whoever added it.
+    pub since: Time,
+    /// Whether it is this one.
+    pub is_this: bool,
 }
 
 /// A conversation as an application sees it.
@@ -240,8 +264,17 @@ pub enum Refusal {
     /// Somebody who is not reached by conversations: an account for direct mode alone, or this one itself.
     #[error("this account cannot be added to a group")]
     NotForGroups,
+    /// No such device.
+    #[error("this account has no such device")]
+    UnknownDevice,
+    /// The account's last device.
+    #[error("this is the account's only device; to end the account, retire it")]
+    LastDevice,
+    /// As many devices as an account may have.
+    #[error("this account has as many devices as it may have ({DEVICES_MAX}); revoke one first")]
+    TooManyDevices,
     /// A direct-mode account has no conversations.
-    #[error("this account was made for direct mode, which has no groups")]
+    #[error("this account was made for direct mode, which has no groups and no second device")]
     DirectOnly,
     /// More than a group takes.
     #[error(

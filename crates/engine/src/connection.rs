@@ -10,8 +10,8 @@ use sealwire_wire::limits::{
     APPENDS_IN_FLIGHT_MAX, DAY_MS, LOG_IN_DEADLINE_MS, LOOKUPS_IN_FLIGHT_MAX, SENDER_LOOKUPS_IN_FLIGHT_MAX, SILENCE_MS,
 };
 use sealwire_wire::{
-    AccountId, BlobHash, Code, ConversationId, DeviceHint, Disposition, EnvelopeId, Incarnation, InstanceId, LogId,
-    Position, PresenceToken, Time,
+    AccountId, BlobHash, Code, ConversationId, DeviceHint, DeviceId, Disposition, EnvelopeId, Incarnation, InstanceId,
+    LogId, Position, PresenceToken, Time,
 };
 
 use crate::command::{Refusal, Reply};
@@ -75,6 +75,8 @@ pub(crate) struct Link {
     pub(crate) overflowed: bool,
     /// The store that the relay says it has.
     instance: Option<InstanceId>,
+    /// What the relay has answered to the log-in, until the own log is read.
+    answer: Option<LoggedIn>,
     /// Whether anything came of this connection: one that was of use does not count as a failure.
     pub(crate) useful: bool,
     pub(crate) online: BTreeSet<PresenceToken>,
@@ -96,6 +98,8 @@ pub(crate) enum Stage {
     Greeting(Option<[u8; 32]>),
     /// Waits for `LoggedIn`.
     LoggingIn,
+    /// Logged in, and waits for what other devices have put into the own log.
+    CatchingUp,
     /// Logged in without an account.
     Unregistered,
     /// Logged in with an older store than last time (N3).
@@ -124,6 +128,10 @@ pub(crate) enum Asked {
     Logs,
     /// Key packages of an account, to add it to a conversation.
     Claim(ConversationId, AccountId),
+    /// A key package of another own device, to add it to a conversation.
+    ClaimOwn(ConversationId, DeviceId),
+    /// To hand something to the other device in a meeting.
+    Meet,
     /// To read a conversation's log.
     Attach(ConversationId),
     /// To begin a conversation.
@@ -217,6 +225,7 @@ impl Engine {
             }
         }
         self.link = Link::default();
+        self.link_is_cut(turn);
         self.conversations.values_mut().for_each(Conversation::forget_connection);
         self.unsent = self.outgoing.iter().filter(|(_, o)| o.waits_for_relay()).map(|(number, _)| *number).collect();
     }
@@ -316,11 +325,11 @@ impl Engine {
                     self.listed(turn, conversations);
                 }
             }
-            (FromRelay::KeyPackages { request, packages }, Stage::Active) => {
-                if let Some(Asked::Claim(id, account)) = self.link.asked.remove(&request) {
-                    self.claimed(turn, id, account, packages);
-                }
-            }
+            (FromRelay::KeyPackages { request, packages }, Stage::Active) => match self.link.asked.remove(&request) {
+                Some(Asked::Claim(id, account)) => self.claimed(turn, id, account, packages),
+                Some(Asked::ClaimOwn(id, device)) => self.claimed_own(turn, id, device, packages),
+                _ => {}
+            },
             (FromRelay::Blob { request, size, offset, bytes }, Stage::Active) => {
                 match self.link.asked.remove(&request) {
                     Some(Asked::PutBlob(id)) => self.blob_stored(turn, id, offset),
@@ -329,6 +338,7 @@ impl Engine {
                 }
             }
             (FromRelay::Presence { token, online }, Stage::Active) => self.presence(turn, token, online),
+            (FromRelay::Met { meeting, bytes }, Stage::Active) => self.met(turn, meeting, &bytes),
             _ => {}
         }
     }
@@ -387,6 +397,11 @@ impl Engine {
             self.relay_was_restored(turn);
         }
         match answer {
+            LoggedIn::Unregistered if self.log.device(self.secrets.device_id()).is_none() => {
+                // It was handed everything, and is not in the account's log yet: whoever links it does that next.
+                turn.event(Event::LogIn(LogInProblem::NotLinkedYet));
+                self.hang_up(turn);
+            }
             LoggedIn::Unregistered => {
                 self.link.enter(Stage::Unregistered, turn.now);
                 self.register(turn);
@@ -394,12 +409,20 @@ impl Engine {
             LoggedIn::Registered { account, inbox, .. } if account != self.log.id() || inbox != self.own.inbox => {
                 self.stay_away(turn, LogInProblem::Unsuitable);
             }
+            LoggedIn::Registered { account_entries, account_head, .. }
+                if self.link.answer.is_none() && self.has_grown(account_entries, account_head) =>
+            {
+                // Of another device, or of a newer store of this one: its entries tell.
+                self.link.answer = Some(answer);
+                self.link.enter(Stage::CatchingUp, turn.now);
+                self.ask_for_own_log(turn);
+            }
             LoggedIn::Registered { restored, read_upto, account_entries, account_head, key_packages, .. } => {
                 let has_read_more = read_upto > self.progress.cursor && !relay_restored;
                 self.link.read_upto = read_upto;
                 // What the relay says of read marks is its word alone, and is heard again with each log-in; that this
                 // device signed more than it knows is proven, and forgotten as soon as the own log is brought up.
-                if self.has_signed_more(account_entries, account_head) && !self.own.behind {
+                if self.has_grown(account_entries, account_head) && !self.own.behind {
                     self.own.behind = true;
                     self.save_own(turn);
                 }
@@ -423,9 +446,8 @@ impl Engine {
         self.save_progress(turn);
     }
 
-    /// Whether the relay knows of entries that this device has signed, and the store does not: it was put back, though
-    /// not far enough for the incarnation to tell (N3).
-    fn has_signed_more(&self, account_entries: u64, account_head: [u8; 32]) -> bool {
+    /// Whether the relay has more of the own log than this store.
+    fn has_grown(&self, account_entries: u64, account_head: [u8; 32]) -> bool {
         account_entries > self.log.entries().len() as u64
             && self.own.publishing.as_ref().is_none_or(|entry| entry.hash() != account_head)
     }
@@ -493,11 +515,10 @@ impl Engine {
             return self.publish_missing(turn, relay_head);
         }
         if relay_head != self.log.head() {
-            let account = self.log.id();
-            return self
-                .ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+            return self.ask_for_own_log(turn);
         }
-        let rotated_lately = self.log.rotated_at().is_some_and(|at| turn.now.since(at) < DAY_MS);
+        let rotated_lately =
+            self.log.rotated_at(self.secrets.device_id()).is_some_and(|at| turn.now.since(at) < DAY_MS);
         if rotated_lately && !reclaimed {
             return turn.event(Event::StoreConflict);
         }
@@ -532,7 +553,28 @@ impl Engine {
         self.publish_change(turn, AccountChange::Retire, Some(ticket));
     }
 
-    fn publish_change(&mut self, turn: &mut Turn<'_>, change: AccountChange, ticket: Option<Ticket>) {
+    pub(crate) fn ask_for_own_log(&mut self, turn: &mut Turn<'_>) {
+        let account = self.log.id();
+        if !self.link.is_asked(&Asked::OwnLog) {
+            self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+        }
+    }
+
+    /// Takes a device from the account, this one too.
+    pub(crate) fn revoke(&mut self, turn: &mut Turn<'_>, ticket: Ticket, device: DeviceId) {
+        if !self.link.is_active() || self.own.publishing.is_some() {
+            return turn.reply(ticket, Err(Refusal::Offline));
+        }
+        if self.log.device(device).is_none() {
+            return turn.reply(ticket, Err(Refusal::UnknownDevice));
+        }
+        if self.log.devices().count() == 1 {
+            return turn.reply(ticket, Err(Refusal::LastDevice));
+        }
+        self.publish_change(turn, AccountChange::RevokeDevice { device }, Some(ticket));
+    }
+
+    pub(crate) fn publish_change(&mut self, turn: &mut Turn<'_>, change: AccountChange, ticket: Option<Ticket>) {
         let entry = self.log.next(turn.now, change, self.secrets.device_id());
         let signed = sign_entry(&entry, |bytes| self.secrets.sign(bytes));
         self.own.publishing = Some(signed.clone());
@@ -542,7 +584,8 @@ impl Engine {
 
     fn publish(&mut self, turn: &mut Turn<'_>, signed: SignedEntry, ticket: Option<Ticket>) {
         let entry = signed.0.clone();
-        self.ask(turn, Asked::Publish(signed, ticket), |request| ToRelay::Publish { request, entry });
+        let inbox = self.own.publishing_inbox.filter(|_| self.own.publishing.as_ref() == Some(&signed));
+        self.ask(turn, Asked::Publish(signed, ticket), |request| ToRelay::Publish { request, entry, inbox });
     }
 
     /// L11: a relay that was restored from a backup gets what it lost of the own log; an unconfirmed entry goes again.
@@ -595,11 +638,12 @@ impl Engine {
         if self.own.publishing.as_ref() != Some(&entry) {
             return;
         }
+        let entries: Vec<_> = self.log.entries().iter().chain([&entry]).cloned().collect();
+        self.take_own_log(turn, &entries);
         self.own.publishing = None;
-        if self.log.append(entry).is_err() {
-            return turn.event(Event::BadAnswer { account: Some(self.log.id()) });
-        }
+        self.own.publishing_inbox = None;
         self.save_own(turn);
+        self.device_was_listed(turn);
         if let Some(next) = self.next_secrets.take() {
             self.own.behind = false;
             self.save_own(turn);
@@ -632,16 +676,49 @@ impl Engine {
         self.hang_up(turn);
     }
 
-    /// The own log as the relay has it: longer, if another copy of this store made an entry.
+    /// The own log as the relay has it: longer, if another device or another copy of this store made an entry.
     pub(crate) fn found_own_log(&mut self, turn: &mut Turn<'_>, entries: &[SignedEntry]) {
+        let is_taken = self.take_own_log(turn, entries);
+        match self.link.stage {
+            Stage::CatchingUp => {
+                if let Some(answer) = self.link.answer.clone() {
+                    self.logged_in(turn, answer);
+                }
+            }
+            Stage::Restored if is_taken => {
+                let head = self.log.head();
+                self.restored(turn, head, false);
+            }
+            _ => self.list_device(turn),
+        }
+    }
+
+    /// The own log, longer than it is here, from whoever has it. Whether it continues this one.
+    pub(crate) fn take_own_log(&mut self, turn: &mut Turn<'_>, entries: &[SignedEntry]) -> bool {
+        let (own, known) = (self.secrets.device_id(), self.log.entries().len());
+        let before: BTreeSet<_> = self.log.devices().map(|card| card.key.device_id()).collect();
         if self.log.advance(entries).is_err() {
-            return turn.event(Event::BadAnswer { account: Some(self.log.id()) });
+            turn.event(Event::BadAnswer { account: Some(self.log.id()) });
+            return false;
+        }
+        let new = &self.log.entries()[known..];
+        // What this device has signed, and the store does not know: it was put back, though not far enough for the
+        // incarnation to tell (N3).
+        let is_unknown =
+            |entry: &SignedEntry| entry.signer() == Some(own) && self.own.publishing.as_ref() != Some(entry);
+        self.own.behind |= new.iter().any(is_unknown);
+        if new.is_empty() {
+            return true;
+        }
+        let after: BTreeSet<_> = self.log.devices().map(|card| card.key.device_id()).collect();
+        for device in after.difference(&before).filter(|device| **device != own) {
+            turn.event(Event::DeviceAdded { device: *device });
+        }
+        for device in before.difference(&after) {
+            turn.event(Event::DeviceRevoked { device: *device, is_this: *device == own });
         }
         self.save_own(turn);
-        if self.link.stage == Stage::Restored {
-            let head = self.log.head();
-            self.restored(turn, head, false);
-        }
+        true
     }
 
     fn failed(&mut self, turn: &mut Turn<'_>, failed: Failed) {
@@ -669,6 +746,8 @@ impl Engine {
                 turn.event(Event::Refused { code: failed.code, text: failed.text })
             }
             Asked::Claim(id, account) => self.claim_failed(turn, id, account, &failed),
+            Asked::ClaimOwn(id, _) => self.claim_failed(turn, id, self.log.id(), &failed),
+            Asked::Meet => self.link_refused(turn),
             Asked::Create(id) => self.create_failed(turn, id, &failed),
             Asked::Attach(id) => self.attach_failed(turn, id, &failed),
             // What is asked again on the next connection.
@@ -681,14 +760,17 @@ impl Engine {
 
     fn publish_failed(&mut self, turn: &mut Turn<'_>, failed: &Failed) {
         if failed.code == Code::HeadMoved {
-            // Another copy of this store was quicker. What was prepared builds on an old head: drop it, read, decide.
+            // Another device, or another copy of this store, was quicker. What was prepared builds on an old head: drop it,
+            // read, decide.
             self.own.publishing = None;
+            self.own.publishing_inbox = None;
             self.next_secrets = None;
             turn.delete(Table::Own, record::NEXT_SECRETS);
             self.save_own(turn);
-            self.link.enter(Stage::Restored, turn.now);
-            let account = self.log.id();
-            self.ask(turn, Asked::OwnLog, |request| ToRelay::Lookup { request, by: LookupBy::Account(account) });
+            if self.log.devices().count() == 1 && !self.is_linking() {
+                self.link.enter(Stage::Restored, turn.now);
+            }
+            self.ask_for_own_log(turn);
         } else {
             turn.event(Event::Refused { code: failed.code, text: failed.text.clone() });
         }
@@ -702,6 +784,7 @@ impl Engine {
                 self.link.enter(Stage::Down(None), turn.now);
                 turn.step.outputs.push(Output::Disconnect);
             }
+            (Code::DeviceRevoked, _) => self.stay_away(turn, LogInProblem::Revoked),
             (Code::BadSignature | Code::BindingRequired, _) => {
                 self.stay_away(turn, LogInProblem::Refused(failed.code, failed.text));
             }

@@ -129,7 +129,7 @@ impl Contact {
         })
     }
 
-    fn to_record(&self) -> ContactRecord {
+    pub(crate) fn to_record(&self) -> ContactRecord {
         ContactRecord {
             handle: self.handle.as_ref().map(|handle| Text::new(&handle.to_string())),
             entries: entries_of(&self.log),

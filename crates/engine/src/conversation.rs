@@ -96,6 +96,10 @@ pub(crate) struct Conversation {
     /// Somebody has seen a commit there: nothing is sealed before it is read.
     wait_for: Position,
     claimed: BTreeMap<AccountId, Vec<ReceivedKeyPackage>>,
+    /// Of other own devices.
+    claimed_own: BTreeMap<DeviceId, ReceivedKeyPackage>,
+    /// When this device adds own devices and removes revoked ones, if nobody else has.
+    devices_due: Option<Time>,
     /// Accounts of whom nothing can be claimed before that time.
     claim_later: BTreeMap<AccountId, Time>,
     /// When this device removes who asked to leave, if nobody else has.
@@ -143,6 +147,10 @@ enum Attachment {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Want {
     Add(AccountId),
+    /// Another device of the own account (C7).
+    AddDevice(DeviceId),
+    /// A leaf whose device was revoked (C7).
+    DropDevice(DeviceId),
     Readmit(DeviceId),
     Remove(AccountId),
     Rename(String),
@@ -218,6 +226,8 @@ impl Conversation {
             chains: BTreeMap::from([(Position::START, chain_start(id))]),
             wait_for: Position::START,
             claimed: BTreeMap::new(),
+            claimed_own: BTreeMap::new(),
+            devices_due: None,
             claim_later: BTreeMap::new(),
             leave_due: None,
             readds: BTreeMap::new(),
@@ -268,6 +278,8 @@ impl Conversation {
             chains: BTreeMap::from([(record.cursor, record.chain)]),
             wait_for: Position::START,
             claimed: BTreeMap::new(),
+            claimed_own: BTreeMap::new(),
+            devices_due: None,
             claim_later: BTreeMap::new(),
             leave_due: None,
             readds: BTreeMap::new(),
@@ -383,7 +395,8 @@ impl Conversation {
         let wants_commit = can_commit && self.pending.is_none();
         let resends = self.pending.as_ref().is_some_and(|pending| pending.progress == Progress::Waits);
         let again = self.commit_after.filter(|_| resends || (wants_commit && !self.wants.is_empty()));
-        let claims = self.claim_later.values().copied().filter(|at| *at > now).min().filter(|_| wants_commit && self.adds().next().is_some());
+        let wants_claims = wants_commit && (self.adds().next().is_some() || self.own_adds().next().is_some());
+        let claims = self.claim_later.values().copied().filter(|at| *at > now && wants_claims).min();
         let is_idle = self.is_caught_up();
         let update = self.update_due.filter(|_| is_idle && !self.wants.contains(&Want::Update));
         let leave = self.leave_due.filter(|_| is_idle);
@@ -394,7 +407,8 @@ impl Conversation {
         let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
         let asks = self.readd_again.filter(|_| self.behind && !self.removed);
         let attach = self.attach_after.filter(|_| self.attachment == Attachment::No && !self.removed);
-        let times = [attach, again, claims, update, leave, readd, welcome, asks];
+        let devices = self.devices_due.filter(|_| is_idle);
+        let times = [attach, again, claims, update, leave, readd, welcome, asks, devices];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 
@@ -415,6 +429,7 @@ impl Conversation {
         soon(&mut self.update_due);
         soon(&mut self.leave_due);
         soon(&mut self.readd_due);
+        soon(&mut self.devices_due);
         soon(&mut self.readd_again);
         soon(&mut self.attach_after);
         soon(&mut self.commit_after);
@@ -445,6 +460,8 @@ impl Want {
         Ok(match record {
             WantRecord::Add { account } => Want::Add(account),
             WantRecord::Readmit { device } => Want::Readmit(device),
+            WantRecord::AddDevice { device } => Want::AddDevice(device),
+            WantRecord::DropDevice { device } => Want::DropDevice(device),
             WantRecord::Remove { account } => Want::Remove(account),
             WantRecord::Rename { name } => Want::Rename(name.read()?),
             WantRecord::SetRole { account, role } => Want::SetRole(account, role),
@@ -456,6 +473,8 @@ impl Want {
         match self {
             Want::Add(account) => WantRecord::Add { account: *account },
             Want::Readmit(device) => WantRecord::Readmit { device: *device },
+            Want::AddDevice(device) => WantRecord::AddDevice { device: *device },
+            Want::DropDevice(device) => WantRecord::DropDevice { device: *device },
             Want::Remove(account) => WantRecord::Remove { account: *account },
             Want::Rename(name) => WantRecord::Rename { name: Text::new(name) },
             Want::SetRole(account, role) => WantRecord::SetRole { account: *account, role: *role },
@@ -603,6 +622,7 @@ impl Engine {
         let mut conversation = Conversation::new(id, ConversationKind::OneToOne, Some(peer), turn.now);
         conversation.founding = true;
         conversation.wants = vec![Want::Add(peer)];
+        self.other_devices().for_each(|device| conversation.wants(Want::AddDevice(device)));
         self.conversations.insert(id, conversation);
         self.save_conversation(turn, id);
         self.save_intent(turn, id);
@@ -627,10 +647,17 @@ impl Engine {
         (conversation.founding, conversation.nonce) = (true, Some(nonce));
         conversation.wants(Want::Rename(name));
         members.into_iter().for_each(|account| conversation.wants(Want::Add(account)));
+        self.other_devices().for_each(|device| conversation.wants(Want::AddDevice(device)));
         self.conversations.insert(id, conversation);
         self.save_conversation(turn, id);
         self.save_intent(turn, id);
         Ok(Reply::Group(id))
+    }
+
+    /// The other devices of this account.
+    pub(super) fn other_devices(&self) -> impl Iterator<Item = DeviceId> {
+        let own = self.secrets.device_id();
+        self.log.devices().map(|card| card.key.device_id()).filter(move |device| *device != own)
     }
 
     fn may_be_added(&self, account: AccountId) -> Result<(), Refusal> {
@@ -702,6 +729,11 @@ impl Engine {
     /// continued or left as it is (I3).
     fn take_evidence(&mut self, turn: &mut Turn<'_>, evidence: &Evidence, members: &BTreeSet<AccountId>) {
         let own = self.log.id();
+        if let Some(log) = evidence.log(own).filter(|log| log.entries().len() > self.log.entries().len()) {
+            // Another device of this account has put something there.
+            let entries = log.entries().to_vec();
+            self.take_own_log(turn, &entries);
+        }
         let is_wanted = |log: &&AccountLog| log.id() != own && members.contains(&log.id());
         let logs: Vec<AccountLog> = evidence.logs().filter(is_wanted).cloned().collect();
         for log in logs {

@@ -15,10 +15,11 @@ use sealwire_wire::{
 };
 use zeroize::Zeroizing;
 
-use crate::command::{Command, ContactView, ConversationView, Invite, Refusal, Reply};
+use crate::command::{Command, ContactView, ConversationView, DeviceView, Invite, Refusal, Reply};
 use crate::connection::Link;
 use crate::contacts::{Contact, Derived};
 use crate::conversation::{Conversation, KeyPackageRecord, WelcomeRecord};
+use crate::linking::Linking;
 use crate::outbox::Outgoing;
 use crate::record::{
     self, Change, HeldRecord, IncarnationRecord, OwnRecord, ProgressRecord, RecordError, SeenRecord, Table, Text,
@@ -116,6 +117,8 @@ pub struct Engine {
     pub(crate) receipts_due: Option<Time>,
     /// Whether it was loaded, and has not asked since which conversations it is in.
     pub(crate) is_fresh: bool,
+    /// A device that is being linked.
+    pub(crate) linking: Option<Linking>,
     /// When the last input came: clocks jump.
     last_input: Time,
     /// What MLS keeps of all conversations and key packages.
@@ -146,6 +149,8 @@ pub(crate) struct Own {
     /// Whether the relay is to be asked which conversations this device is in: its store was put back.
     pub(crate) lists_due: bool,
     pub(crate) publishing: Option<SignedEntry>,
+    /// Where the device that it adds is written to.
+    pub(crate) publishing_inbox: Option<InboxAddress>,
 }
 
 /// The state of one key of direct mode, by its commitment.
@@ -186,6 +191,7 @@ impl Engine {
             key_packages: settings.key_packages,
             lists_due: false,
             publishing: None,
+            publishing_inbox: None,
         };
         let incarnation =
             IncarnationRecord { committed: Incarnation(turn.random()), pending: Incarnation(turn.random()) };
@@ -245,6 +251,7 @@ impl Engine {
             Input::Disconnected => self.disconnected(turn),
             Input::Tick => self.tick(turn),
         }
+        self.tick_linking(turn);
         self.flush_receipts(turn);
         self.pump(turn);
         self.save_mls(turn);
@@ -254,7 +261,10 @@ impl Engine {
     /// When [`Input::Tick`] is wanted next. Once a minute in any case: clocks jump.
     pub fn next_wake(&self) -> Option<Time> {
         let receipts = self.receipts_due.filter(|_| self.link.is_active());
-        [self.link.next_wake(), receipts, self.conversations_wake(self.last_input)].into_iter().flatten().min()
+        [self.link.next_wake(), receipts, self.conversations_wake(self.last_input), self.linking_wake()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Who this is.
@@ -300,12 +310,26 @@ impl Engine {
             Command::TrustRelay => self.trust_relay(turn),
             Command::Reconnect => self.reconnect(turn),
             Command::Retire => return self.retire(turn, ticket),
+            Command::Link => self.start_link(turn),
+            Command::ConfirmLink(is_the_same) => self.confirm_link(turn, is_the_same),
+            Command::Devices => Ok(Reply::Devices(self.device_views())),
+            Command::Revoke(device) => return self.revoke(turn, ticket, device),
             Command::Contacts => Ok(Reply::Contacts(self.contact_views())),
             Command::CreateGroup { name, members } => self.create_group(turn, name, members),
             Command::Change { conversation, change } => self.change_group(turn, conversation, change),
             Command::Conversations => Ok(Reply::Conversations(self.conversation_views())),
         };
         turn.reply(ticket, reply);
+    }
+
+    fn device_views(&self) -> Vec<DeviceView> {
+        let own = self.secrets.device_id();
+        let view = |device| DeviceView {
+            device,
+            since: self.log.device_since(device).unwrap_or(Time(0)),
+            is_this: device == own,
+        };
+        self.log.devices().map(|card| view(card.key.device_id())).collect()
     }
 
     /// The application has processed a message.
@@ -327,8 +351,12 @@ impl Engine {
     }
 
     pub(crate) fn save_own(&self, turn: &mut Turn<'_>) {
+        turn.put(Table::Own, record::PROFILE, record::encode(&self.own_record()));
+    }
+
+    pub(crate) fn own_record(&self) -> OwnRecord {
         let own = &self.own;
-        let record = OwnRecord {
+        OwnRecord {
             relay_name: Text::new(&own.relay_name),
             relay_key: own.relay_key,
             instance: own.instance,
@@ -344,8 +372,8 @@ impl Engine {
             lists_due: u8::from(own.lists_due),
             entries: self.log.entries().iter().map(|entry| entry.0.clone().into()).collect(),
             publishing: own.publishing.as_ref().map(|entry| entry.0.clone().into()),
-        };
-        turn.put(Table::Own, record::PROFILE, record::encode(&record));
+            publishing_inbox: own.publishing_inbox,
+        }
     }
 
     fn assemble(
@@ -378,6 +406,7 @@ impl Engine {
             receipts: BTreeMap::new(),
             receipts_due: None,
             is_fresh: false,
+            linking: None,
             last_input: Time(0),
             mls: Records::default(),
             conversations: BTreeMap::new(),
@@ -408,6 +437,7 @@ impl Engine {
             key_packages: record.key_packages,
             lists_due: record.lists_due == 1,
             publishing: record.publishing.map(|entry| SignedEntry(entry.into_vec())),
+            publishing_inbox: record.publishing_inbox,
         };
         let incarnation = record::decode(value(record::INCARNATION)?)?;
         let progress = record::decode(value(record::PROGRESS)?)?;

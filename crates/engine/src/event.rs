@@ -4,7 +4,7 @@ use sealwire_keys::SafetyNumber;
 use sealwire_wire::content::Content;
 use sealwire_wire::conversation::ConversationKind;
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{AccountId, Code, ContentId, ConversationId, EnvelopeId, Time};
+use sealwire_wire::{AccountId, Code, ContentId, ConversationId, DeviceId, EnvelopeId, Time};
 
 /// The states of an outgoing message (L8). They only go forward, but for `Unsent`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -115,6 +115,36 @@ pub enum LogInProblem {
     Unsuitable,
     /// The relay refused.
     Refused(Code, String),
+    /// This device was taken from its account.
+    Revoked,
+    /// This device was handed everything, and the one that links it has not listed it yet. It is tried again.
+    NotLinkedYet,
+}
+
+/// Why linking has ended without a new device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LinkEnd {
+    /// The code is unknown to the relay: mistyped, used by another device, or too old.
+    #[error("nobody waits for that code: it is mistyped, or used, or older than a minute; ask for a new one")]
+    CodeUsed,
+    /// Nobody has read the code, or nobody has compared the digits in time.
+    #[error("it took too long; ask for a new code")]
+    TimedOut,
+    /// The person says that the digits differ.
+    #[error("the digits differ, so somebody may stand between the devices; nothing was handed over")]
+    Declined,
+    /// What came is not of the other device.
+    #[error("what came was not from the other device; ask for a new code")]
+    Garbled,
+    /// The connection ended before it was done.
+    #[error("the connection ended before it was done; ask for a new code")]
+    Cut,
+    /// The relay offers no meetings, or is another one.
+    #[error("the relay refused, or is not the one of the code")]
+    Refused,
+    /// There are more contacts than can be handed over.
+    #[error("there is more to hand over than fits")]
+    TooMuch,
 }
 
 /// What an application is told. Each comes after what it tells of is durable.
@@ -286,6 +316,44 @@ pub enum Event {
     RelayRestored,
     /// Messages that came wait in the store and cannot be read. What comes from now on is told.
     StoreDamaged,
+    /// The device that has read this one's code shows the same six digits, if nobody stands between: the person compares
+    /// them, and decides ([`crate::Command::ConfirmLink`]).
+    LinkAsks {
+        /// Six digits, in two groups.
+        digits: String,
+    },
+    /// Linking has ended without a new device.
+    LinkEnded {
+        /// Why.
+        reason: LinkEnd,
+    },
+    /// This account has one more device.
+    DeviceAdded {
+        /// Which one.
+        device: DeviceId,
+    },
+    /// A device was taken from this account.
+    DeviceRevoked {
+        /// Which one.
+        device: DeviceId,
+        /// Whether it is this one: nothing comes to it any more.
+        is_this: bool,
+    },
+    /// Another device of this account has said something.
+    SaidElsewhere {
+        /// The number of the message in the history.
+        number: u64,
+        /// In which conversation.
+        conversation: ConversationId,
+        /// With whom it is, in a conversation of two.
+        with: Option<AccountId>,
+        /// Its id.
+        id: ContentId,
+        /// What was said.
+        content: Content,
+        /// When the relay took it.
+        at: Time,
+    },
     /// Another connection of this device took over; this one stays away.
     Replaced,
     /// Logging in needs a person.
@@ -320,6 +388,8 @@ impl Event {
             Event::Removed { by, .. } => (14, Some(*by)),
             Event::OrderContradicted { by, .. } => (15, Some(*by)),
             Event::Behind { .. } => (16, None),
+            Event::DeviceAdded { .. } => (17, None),
+            Event::DeviceRevoked { .. } => (18, None),
             _ => return None,
         })
     }

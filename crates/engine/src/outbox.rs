@@ -321,6 +321,26 @@ impl Engine {
         self.put_history(turn, Talk::Person(account), number);
     }
 
+    /// Whether this device itself has that content on its way, or had it accepted.
+    pub(crate) fn is_in_outbox(&self, id: ContentId) -> bool {
+        self.by_content.contains_key(&id)
+    }
+
+    /// What another device of this account has said goes into the history, as if it had been said here.
+    pub(crate) fn put_said_elsewhere(
+        &mut self,
+        turn: &mut Turn<'_>,
+        talk: Talk,
+        id: ContentId,
+        at: Time,
+        content: &[u8],
+    ) -> u64 {
+        let number = self.take_number(turn);
+        let record = MessageRecord { incoming: 0, from: None, id: Some(id), at, content: content.into() };
+        turn.put(Table::Message, record::message_key(talk, number), record::encode(&record));
+        number
+    }
+
     fn put_history(&self, turn: &mut Turn<'_>, talk: Talk, number: u64) {
         let Some(outgoing) = self.outgoing.get(&number) else { return };
         let content = outgoing.content.clone().into();

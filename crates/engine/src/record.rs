@@ -201,6 +201,8 @@ pub(crate) struct OwnRecord {
     pub(crate) entries: Vec<TlsByteVecU24>,
     /// An entry for the own account log that the relay has not confirmed.
     pub(crate) publishing: Option<TlsByteVecU24>,
+    /// Where the device that it adds is written to.
+    pub(crate) publishing_inbox: Option<InboxAddress>,
 }
 
 /// N3.
@@ -355,6 +357,10 @@ pub(crate) enum WantRecord {
     Update,
     #[tls_codec(discriminant = 6)]
     Readmit { device: DeviceId },
+    #[tls_codec(discriminant = 7)]
+    AddDevice { device: DeviceId },
+    #[tls_codec(discriminant = 8)]
+    DropDevice { device: DeviceId },
 }
 
 /// A commit that waits for its position.

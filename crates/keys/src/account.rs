@@ -1,10 +1,12 @@
 //! Account logs (I2, I3): append-only, hash-chained, each entry signed by a device of the account. The account's id is
 //! the hash of its first entry, so nobody can give an account another beginning.
 //!
-//! Entries to add and revoke devices and to recover come with linking; this version knows one device per account.
+//! Entries to recover an account come later.
+
+use std::collections::BTreeMap;
 
 use sealwire_wire::label::Label;
-use sealwire_wire::limits::{ACCOUNT_ENTRIES_MAX, ACCOUNT_ENTRY_MAX, DIRECT_KEYS_MAX};
+use sealwire_wire::limits::{ACCOUNT_ENTRIES_MAX, ACCOUNT_ENTRY_MAX, DEVICES_MAX, DIRECT_KEYS_MAX};
 use sealwire_wire::{AccountId, DeviceId, Time};
 use tls_codec::{
     DeserializeBytes, Serialize, TlsByteVecU8, TlsDeserializeBytes, TlsSerialize, TlsSize, TlsVecU8, TlsVecU16,
@@ -55,6 +57,18 @@ pub enum Change {
         /// The first device.
         device: DeviceCard,
     },
+    /// One more device, which has agreed to it (I5).
+    AddDevice {
+        /// The new device.
+        device: DeviceCard,
+        /// Its signature over [`DeviceConsent`]: nobody adds a device that does not know of it.
+        consent: [u8; 64],
+    },
+    /// A device is one of the account no more, and never again.
+    RevokeDevice {
+        /// Which device.
+        device: DeviceId,
+    },
     /// A device replaces its direct-mode keys (D3).
     RotateDevice {
         /// Which device.
@@ -83,6 +97,22 @@ pub struct AccountEntry {
     pub signer: DeviceId,
 }
 
+/// What a device signs, under the label prefix `device-consent`, to become one of an account (I5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TlsSerialize, TlsSize)]
+pub struct DeviceConsent {
+    /// Which account.
+    pub account: AccountId,
+    /// Which device.
+    pub device: DeviceId,
+}
+
+impl DeviceConsent {
+    /// The bytes to sign.
+    pub fn encode(&self) -> Vec<u8> {
+        Label::DEVICE_CONSENT.encode(self)
+    }
+}
+
 /// The bytes of an entry with its signature, which are what is hashed, sent and stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SignedEntry(pub Vec<u8>);
@@ -91,6 +121,11 @@ impl SignedEntry {
     /// The entry's hash; that of the genesis entry is the account's id.
     pub fn hash(&self) -> [u8; 32] {
         hash(Label::ACCOUNT_ENTRY_HASH, &tls_codec::TlsByteSliceU24(&self.0))
+    }
+
+    /// The device that it says has signed it; `None` where it is malformed.
+    pub fn signer(&self) -> Option<DeviceId> {
+        decode(&self.0).ok().map(|(entry, _)| entry.signer)
     }
 }
 
@@ -118,6 +153,10 @@ pub enum AccountError {
     /// The signature does not verify.
     #[error("the signature does not verify")]
     Signature,
+    /// A device that cannot be added: it is or was one of the account, there are too many, or devices of direct mode are among
+    /// them; or one that cannot be revoked, because it is the last.
+    #[error("the device may not be added to the account, or not taken from it")]
+    Device,
     /// A key that must not be used.
     #[error("a key in the entry must not be used")]
     Key(KeyError),
@@ -141,14 +180,23 @@ impl From<SignatureError> for AccountError {
     }
 }
 
+/// A device of an account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Listed {
+    card: DeviceCard,
+    /// When it was added, by the clock of whoever added it.
+    since: Time,
+}
+
 /// A verified account log. There is no way to hold one that was not checked entry by entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountLog {
     id: AccountId,
     kind: AccountKind,
-    device: DeviceCard,
+    devices: Vec<Listed>,
+    revoked: Vec<DeviceId>,
     superseded: Vec<DirectKey>,
-    rotated_at: Option<Time>,
+    rotated_at: BTreeMap<DeviceId, Time>,
     retired: bool,
     entries: Vec<SignedEntry>,
     head: [u8; 32],
@@ -173,9 +221,10 @@ impl AccountLog {
         Ok(AccountLog {
             id: AccountId(head),
             kind,
-            device,
+            devices: vec![Listed { card: device, since: entry.at }],
+            revoked: Vec::new(),
             superseded: Vec::new(),
-            rotated_at: None,
+            rotated_at: BTreeMap::new(),
             retired: false,
             entries: vec![genesis],
             head,
@@ -208,29 +257,56 @@ impl AccountLog {
         if self.retired {
             return Err(AccountError::Retired);
         }
-        if entry.signer != self.device.key.device_id() {
-            return Err(AccountError::Signer);
-        }
-        verify(&self.device.key.0, Label::ACCOUNT_ENTRY, &wire::Entry::from(&entry), &signature)?;
+        let Some(signer) = self.device(entry.signer) else { return Err(AccountError::Signer) };
+        verify(&signer.key.0, Label::ACCOUNT_ENTRY, &wire::Entry::from(&entry), &signature)?;
         match entry.change {
             Change::Genesis { .. } => return Err(AccountError::Genesis),
-            Change::RotateDevice { device, .. } if device != self.device.key.device_id() => {
-                return Err(AccountError::Signer);
+            Change::AddDevice { device, consent } => self.add(device, &consent, entry.at)?,
+            Change::RevokeDevice { device } => self.revoke(device)?,
+            Change::RotateDevice { device, direct } if device == entry.signer => {
+                self.rotate(device, direct, entry.at)?
             }
-            // Whoever is written to in direct mode has keys for it; a device of conversations says with this entry that its
-            // store was put back, and has none.
-            Change::RotateDevice { direct, .. } if direct.is_empty() && self.device.modes.contains(&Mode::Direct) => {
-                return Err(AccountError::Malformed);
-            }
-            Change::RotateDevice { direct, .. } => {
-                self.superseded.append(&mut self.device.direct);
-                self.device.direct = direct;
-                self.rotated_at = Some(entry.at);
-            }
+            Change::RotateDevice { .. } => return Err(AccountError::Signer),
             Change::Retire => self.retired = true,
         }
         self.head = signed.hash();
         self.entries.push(signed);
+        Ok(())
+    }
+
+    fn add(&mut self, card: DeviceCard, consent: &[u8; 64], at: Time) -> Result<(), AccountError> {
+        let device = card.key.device_id();
+        let is_known = self.device(device).is_some() || self.revoked.contains(&device);
+        // Whoever writes in direct mode writes to one device.
+        let are_for_conversations = self.devices.iter().all(|listed| listed.card.modes == [Mode::Mls]);
+        if is_known || self.devices.len() >= DEVICES_MAX || !are_for_conversations || card.modes != [Mode::Mls] {
+            return Err(AccountError::Device);
+        }
+        verify(&card.key.0, Label::DEVICE_CONSENT, &DeviceConsent { account: self.id, device }, consent)?;
+        self.devices.push(Listed { card, since: at });
+        Ok(())
+    }
+
+    fn revoke(&mut self, device: DeviceId) -> Result<(), AccountError> {
+        if self.device(device).is_none() || self.devices.len() == 1 {
+            return Err(AccountError::Device);
+        }
+        self.devices.retain(|listed| listed.card.key.device_id() != device);
+        self.revoked.push(device);
+        Ok(())
+    }
+
+    fn rotate(&mut self, device: DeviceId, direct: Vec<DirectKey>, at: Time) -> Result<(), AccountError> {
+        let listed = self.devices.iter_mut().find(|listed| listed.card.key.device_id() == device);
+        let card = &mut listed.ok_or(AccountError::Signer)?.card;
+        // Whoever is written to in direct mode has keys for it; a device of conversations says with this entry that its store
+        // was put back, and has none.
+        if direct.is_empty() && card.modes.contains(&Mode::Direct) {
+            return Err(AccountError::Malformed);
+        }
+        self.superseded.append(&mut card.direct);
+        card.direct = direct;
+        self.rotated_at.insert(device, at);
         Ok(())
     }
 
@@ -258,9 +334,19 @@ impl AccountLog {
         self.kind
     }
 
-    /// The account's devices. This version knows one per account.
+    /// The account's devices, in the order in which they were added. At least one.
     pub fn devices(&self) -> impl Iterator<Item = &DeviceCard> {
-        std::iter::once(&self.device)
+        self.devices.iter().map(|listed| &listed.card)
+    }
+
+    /// When a device was added, by the clock of whoever added it.
+    pub fn device_since(&self, id: DeviceId) -> Option<Time> {
+        self.devices.iter().find(|listed| listed.card.key.device_id() == id).map(|listed| listed.since)
+    }
+
+    /// Whether a device was one of the account, and is no more. A log that is too old to know it says no.
+    pub fn is_revoked(&self, id: DeviceId) -> bool {
+        self.revoked.contains(&id)
     }
 
     /// A device of the account.
@@ -273,9 +359,9 @@ impl AccountLog {
         &self.superseded
     }
 
-    /// When direct-mode keys were last replaced, by the device's clock.
-    pub fn rotated_at(&self) -> Option<Time> {
-        self.rotated_at
+    /// When a device last replaced its direct-mode keys, by its clock.
+    pub fn rotated_at(&self, device: DeviceId) -> Option<Time> {
+        self.rotated_at.get(&device).copied()
     }
 
     /// Whether the account has ended.
@@ -339,6 +425,10 @@ mod wire {
     enum WireChange {
         #[tls_codec(discriminant = 1)]
         Genesis { kind: AccountKind, key: [u8; 32], modes: TlsVecU8<u16>, direct: TlsVecU16<Key> },
+        #[tls_codec(discriminant = 2)]
+        AddDevice { key: [u8; 32], modes: TlsVecU8<u16>, direct: TlsVecU16<Key>, consent: [u8; 64] },
+        #[tls_codec(discriminant = 3)]
+        RevokeDevice { device: DeviceId },
         #[tls_codec(discriminant = 4)]
         RotateDevice { device: DeviceId, direct: TlsVecU16<Key> },
         #[tls_codec(discriminant = 7)]
@@ -365,13 +455,23 @@ mod wire {
                     .collect::<Vec<_>>()
                     .into()
             };
+            let modes = |device: &DeviceCard| -> TlsVecU8<u16> {
+                device.modes.iter().map(|mode| number_of(*mode)).collect::<Vec<_>>().into()
+            };
             let change = match &entry.change {
                 Change::Genesis { kind, device } => WireChange::Genesis {
                     kind: *kind,
                     key: device.key.to_bytes(),
-                    modes: device.modes.iter().map(|mode| number_of(*mode)).collect::<Vec<_>>().into(),
+                    modes: modes(device),
                     direct: keys(&device.direct),
                 },
+                Change::AddDevice { device, consent } => WireChange::AddDevice {
+                    key: device.key.to_bytes(),
+                    modes: modes(device),
+                    direct: keys(&device.direct),
+                    consent: *consent,
+                },
+                Change::RevokeDevice { device } => WireChange::RevokeDevice { device: *device },
                 Change::RotateDevice { device, direct } => {
                     WireChange::RotateDevice { device: *device, direct: keys(direct) }
                 }
@@ -392,17 +492,12 @@ mod wire {
         pub(super) fn check(self) -> Result<AccountEntry, AccountError> {
             let change = match self.change {
                 WireChange::Genesis { kind, key, modes, direct } => {
-                    let mode = |number: &u16| {
-                        let listed = MODES.iter().find(|(_, listed)| listed == number);
-                        listed.map(|(mode, _)| *mode).ok_or(AccountError::UnknownKind)
-                    };
-                    let modes = modes.as_slice().iter().map(mode).collect::<Result<Vec<_>, _>>()?;
-                    if modes.is_empty() || modes.windows(2).any(|pair| pair[0] >= pair[1]) {
-                        return Err(AccountError::Malformed);
-                    }
-                    let direct = if modes.contains(&Mode::Direct) { keys(&direct)? } else { keys_or_none(&direct)? };
-                    Change::Genesis { kind, device: DeviceCard { key: DeviceKey::parse(&key)?, modes, direct } }
+                    Change::Genesis { kind, device: card(&key, &modes, &direct)? }
                 }
+                WireChange::AddDevice { key, modes, direct, consent } => {
+                    Change::AddDevice { device: card(&key, &modes, &direct)?, consent }
+                }
+                WireChange::RevokeDevice { device } => Change::RevokeDevice { device },
                 WireChange::RotateDevice { device, direct } => {
                     Change::RotateDevice { device, direct: keys_or_none(&direct)? }
                 }
@@ -417,6 +512,19 @@ mod wire {
                 signer: self.signer,
             })
         }
+    }
+
+    fn card(key: &[u8; 32], modes: &TlsVecU8<u16>, direct: &TlsVecU16<Key>) -> Result<DeviceCard, AccountError> {
+        let mode = |number: &u16| {
+            let listed = MODES.iter().find(|(_, listed)| listed == number);
+            listed.map(|(mode, _)| *mode).ok_or(AccountError::UnknownKind)
+        };
+        let modes = modes.as_slice().iter().map(mode).collect::<Result<Vec<_>, _>>()?;
+        if modes.is_empty() || modes.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(AccountError::Malformed);
+        }
+        let direct = if modes.contains(&Mode::Direct) { keys(direct)? } else { keys_or_none(direct)? };
+        Ok(DeviceCard { key: DeviceKey::parse(key)?, modes, direct })
     }
 
     fn keys_or_none(listed: &TlsVecU16<Key>) -> Result<Vec<DirectKey>, AccountError> {
@@ -506,11 +614,12 @@ mod tests {
     fn keys_rotate_and_accounts_retire_and_nothing_follows() {
         let device = Device::new(1);
         let mut log = log(&device);
-        assert_eq!((log.rotated_at(), log.is_retired()), (None, false));
+        let id = device.key().device_id();
+        assert_eq!((log.rotated_at(id), log.is_retired()), (None, false));
         let rotate = Change::RotateDevice { device: device.key().device_id(), direct: direct_keys(10) };
         let rotation = device.sign(&log.next(Time(2), rotate.clone(), device.key().device_id()));
         log.append(rotation.clone()).unwrap();
-        assert_eq!((log.rotated_at(), log.is_retired(), log.head()), (Some(Time(2)), false, rotation.hash()));
+        assert_eq!((log.rotated_at(id), log.is_retired(), log.head()), (Some(Time(2)), false, rotation.hash()));
         assert_eq!(log.devices().next().unwrap().direct, direct_keys(10));
         assert_eq!(log.device(device.key().device_id()).unwrap().direct, direct_keys(10));
         assert_eq!(log.device(Device::new(2).key().device_id()), None);
@@ -548,6 +657,95 @@ mod tests {
         }
         assert_eq!(AccountLog::begin(device.sign(&entry)), Err(AccountError::Genesis));
         assert_eq!(log, before);
+    }
+
+    fn talking(device: &Device) -> DeviceCard {
+        DeviceCard { key: device.key(), modes: vec![Mode::Mls], direct: Vec::new() }
+    }
+
+    /// A log of conversations, with one device.
+    fn talking_log(device: &Device) -> AccountLog {
+        let change = Change::Genesis { kind: AccountKind::Person, device: talking(device) };
+        AccountLog::begin(device.sign(&AccountEntry { change, ..device.genesis() })).unwrap()
+    }
+
+    fn adds(account: AccountId, new: &Device) -> Change {
+        let consent = DeviceConsent { account, device: new.key().device_id() };
+        Change::AddDevice { device: talking(new), consent: new.0.sign(&consent.encode()).to_bytes() }
+    }
+
+    fn by(log: &mut AccountLog, device: &Device, change: Change) -> Result<(), AccountError> {
+        let entry = log.next(Time(5), change, device.key().device_id());
+        log.append(device.sign(&entry))
+    }
+
+    /// I2, I5: any device adds one that agrees, and takes one away; none comes twice, and the last one stays.
+    #[test]
+    fn devices_come_and_go() {
+        let [phone, laptop, desk] = [1, 2, 3].map(Device::new);
+        let id = |device: &Device| device.key().device_id();
+        let revoke = |device: &Device| Change::RevokeDevice { device: id(device) };
+        let mut log = talking_log(&phone);
+        assert_eq!(by(&mut log, &phone, revoke(&phone)), Err(AccountError::Device), "the last one");
+        let account = log.id();
+        by(&mut log, &phone, adds(account, &laptop)).unwrap();
+        by(&mut log, &laptop, adds(account, &desk)).unwrap();
+        assert_eq!(
+            log.devices().map(|card| card.key.device_id()).collect::<Vec<_>>(),
+            [&phone, &laptop, &desk].map(id)
+        );
+        assert_eq!((log.device_since(id(&phone)), log.device_since(id(&desk))), (Some(Time(1)), Some(Time(5))));
+        assert_eq!(by(&mut log, &phone, adds(account, &desk)), Err(AccountError::Device), "it is there");
+        by(&mut log, &desk, revoke(&phone)).unwrap();
+        assert_eq!(
+            (log.device(id(&phone)), log.is_revoked(id(&phone)), log.is_revoked(id(&desk))),
+            (None, true, false)
+        );
+        for change in [adds(account, &Device::new(4)), revoke(&desk), Change::Retire] {
+            assert_eq!(by(&mut log, &phone, change), Err(AccountError::Signer), "revoked");
+        }
+        assert_eq!(by(&mut log, &desk, adds(account, &phone)), Err(AccountError::Device), "it was there");
+        assert_eq!(by(&mut log, &desk, revoke(&phone)), Err(AccountError::Device), "it is not there");
+        let rotate = |device: &Device| Change::RotateDevice { device: id(device), direct: Vec::new() };
+        assert_eq!(by(&mut log, &desk, rotate(&laptop)), Err(AccountError::Signer), "each for itself");
+        by(&mut log, &laptop, rotate(&laptop)).unwrap();
+        assert_eq!((log.rotated_at(id(&laptop)), log.rotated_at(id(&desk))), (Some(Time(5)), None));
+        assert_eq!(AccountLog::verify(log.entries().to_vec()), Ok(log));
+    }
+
+    /// HR-02: nobody makes a device theirs that has not agreed, to this account; and devices of direct mode stay alone.
+    #[test]
+    fn a_device_agrees_to_its_account() {
+        let [phone, laptop] = [1, 2].map(Device::new);
+        let mut log = talking_log(&phone);
+        let account = log.id();
+        let Change::AddDevice { device, consent } = adds(account, &laptop) else { unreachable!() };
+        let elsewhere = adds(AccountId([7; 32]), &laptop);
+        let unsigned = Change::AddDevice { device: device.clone(), consent: [0; 64] };
+        let for_another = Change::AddDevice { device: talking(&Device::new(3)), consent };
+        for change in [elsewhere, unsigned, for_another] {
+            assert_eq!(by(&mut log, &phone, change), Err(AccountError::Signature));
+        }
+        let direct = DeviceCard { modes: vec![Mode::Direct], direct: direct_keys(9), ..device.clone() };
+        assert_eq!(by(&mut log, &phone, Change::AddDevice { device: direct, consent }), Err(AccountError::Device));
+        let mut direct = self::log(&phone);
+        let account = direct.id();
+        assert_eq!(by(&mut direct, &phone, adds(account, &laptop)), Err(AccountError::Device));
+    }
+
+    /// No account has more than 32 devices at a time.
+    #[test]
+    fn devices_have_a_limit() {
+        let phone = Device::new(0);
+        let mut log = talking_log(&phone);
+        let account = log.id();
+        for seed in 1..DEVICES_MAX as u8 {
+            by(&mut log, &phone, adds(account, &Device::new(seed))).unwrap();
+        }
+        let one_more = Device::new(DEVICES_MAX as u8);
+        assert_eq!(by(&mut log, &phone, adds(account, &one_more)), Err(AccountError::Device));
+        by(&mut log, &phone, Change::RevokeDevice { device: Device::new(1).key().device_id() }).unwrap();
+        by(&mut log, &phone, adds(account, &one_more)).unwrap();
     }
 
     /// I3: a log that is pinned is continued, never replaced.

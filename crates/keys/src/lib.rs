@@ -11,7 +11,8 @@ mod safety;
 mod signature;
 
 pub use account::{
-    AccountEntry, AccountError, AccountKind, AccountLog, Change, DeviceCard, Mode, SignedEntry, sign_entry,
+    AccountEntry, AccountError, AccountKind, AccountLog, Change, DeviceCard, DeviceConsent, Mode, SignedEntry,
+    sign_entry,
 };
 pub use device::{DeviceKey, device_id};
 pub use direct::{DirectKey, Suite};

@@ -53,6 +53,8 @@ pub struct Connection {
     pub(crate) appends: Appends,
     pub(crate) readers: Readers,
     pub(crate) presence: Presence,
+    /// Frames that were sent in meetings.
+    pub(crate) meeting_frames: u32,
     next_token: u64,
     waiting: BTreeMap<Token, Waiting>,
     decisions: Vec<Decision>,
@@ -166,6 +168,7 @@ impl Connection {
             appends: Appends::at_most(relay.policy().appends_per_minute),
             readers: Readers::default(),
             presence: Presence::default(),
+            meeting_frames: 0,
             next_token: 0,
             waiting: BTreeMap::new(),
             decisions: Vec::new(),
@@ -187,6 +190,9 @@ impl Connection {
             Input::Grown(growth) => self.grown(growth),
             Input::PresenceChanged { token, online } => self.presence_changed(token, online),
             Input::Replaced => self.refuse(Code::Replaced, "another connection of this device took over"),
+            Input::Revoked => self.refuse(Code::DeviceRevoked, "this device was taken from its account"),
+            Input::MeetingAnswered { request, met } => self.meeting_answered(request, met),
+            Input::Met { meeting, bytes } => self.send(FromRelay::Met { meeting, bytes }),
             Input::ShutDown => self.shut_down(),
             Input::Tick => self.tick(),
         }
@@ -251,6 +257,7 @@ impl Connection {
                     self.register(proven, request, &handle, genesis, inbox, &invite);
                 }
             }
+            ToRelay::Meet { request, meeting, bytes } => self.meet(request, meeting, bytes, false),
             frame => self.refuse_frame(Code::NotAllowed, &frame, "register first"),
         }
     }
@@ -270,7 +277,7 @@ impl Connection {
             ToRelay::Register { request, handle, genesis, inbox, .. } => {
                 self.register_again(session, request, &handle, genesis, inbox);
             }
-            ToRelay::Publish { request, entry } => self.publish(session, request, entry),
+            ToRelay::Publish { request, entry, inbox } => self.publish(session, request, entry, inbox),
             ToRelay::SetPresence { token } => self.set_presence(session, token),
             ToRelay::Watch { tokens } => self.watch(tokens),
             ToRelay::Attach { request, conversation } => self.attach(session, request, conversation),
@@ -288,7 +295,10 @@ impl Connection {
             ToRelay::PublishKeyPackages { request, replace, one_time, last_resort } => {
                 self.publish_key_packages(session, request, replace, one_time, last_resort);
             }
-            ToRelay::ClaimKeyPackages { request, account } => self.claim_key_packages(request, account),
+            ToRelay::ClaimKeyPackages { request, account, device } => {
+                self.claim_key_packages(session, request, account, device);
+            }
+            ToRelay::Meet { request, meeting, bytes } => self.meet(request, meeting, bytes, true),
             ToRelay::ListLogs { request } => self.load(Question::Logs(session.inbox), Waiting::Logs { request }),
             ToRelay::LogIn { .. } => self.refuse(Code::WrongOrder, "this connection is logged in"),
         }
@@ -479,7 +489,8 @@ fn request_of(frame: &ToRelay) -> Option<RequestId> {
         | ToRelay::GetBlob { request, .. }
         | ToRelay::PublishKeyPackages { request, .. }
         | ToRelay::ClaimKeyPackages { request, .. }
-        | ToRelay::ListLogs { request } => Some(*request),
+        | ToRelay::ListLogs { request }
+        | ToRelay::Meet { request, .. } => Some(*request),
         ToRelay::LogIn { .. }
         | ToRelay::Append { .. }
         | ToRelay::Ack { .. }

@@ -5,8 +5,10 @@ use std::fmt;
 use sealwire_store::{
     BlobPart, Delivered, Head, Operation, Outcome, Page, Reader, Record, RecordKey, Store, StoreError,
 };
-use sealwire_wire::frame::FromRelay;
-use sealwire_wire::{BlobHash, ConversationId, DeviceId, InboxAddress, LogId, Position, PresenceToken};
+use sealwire_wire::frame::{FromRelay, RequestId};
+use sealwire_wire::{BlobHash, ConversationId, DeviceId, InboxAddress, LogId, MeetingId, Position, PresenceToken};
+
+use crate::meeting::NotMet;
 
 /// Ties an outcome or an answer to the decision that asked for it. Counts up on each connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -47,6 +49,22 @@ pub enum Input {
     },
     /// A newer connection of the same device took over (N2).
     Replaced,
+    /// The device was taken from its account.
+    Revoked,
+    /// What became of a [`Decision::Meet`].
+    MeetingAnswered {
+        /// Of that decision.
+        request: RequestId,
+        /// Whether there is such a meeting.
+        met: Result<(), NotMet>,
+    },
+    /// The other one in a meeting has said something.
+    Met {
+        /// In which.
+        meeting: MeetingId,
+        /// What.
+        bytes: Vec<u8>,
+    },
     /// The relay stops.
     ShutDown,
     /// Time passed; about once a second.
@@ -103,6 +121,20 @@ pub enum Decision {
     /// Tell this connection about these tokens, now and when they change ([`Input::PresenceChanged`]). Replaces the
     /// list before.
     Watch(Vec<PresenceToken>),
+    /// Come to a meeting, and hand these bytes to the other one ([`Input::Met`]) where there are any; then say what became
+    /// of it ([`Input::MeetingAnswered`]).
+    Meet {
+        /// For the way back.
+        request: RequestId,
+        /// Which one.
+        meeting: MeetingId,
+        /// What to hand on.
+        bytes: Vec<u8>,
+        /// Whether it begins where there is none.
+        opens: bool,
+    },
+    /// This device was taken from its account: whatever connection it has hears of it ([`Input::Revoked`]).
+    Expel(DeviceId),
     /// Send what was decided before, then close the WebSocket. Whatever comes in later changes nothing.
     Close {
         /// The WebSocket close code.
@@ -257,6 +289,8 @@ impl fmt::Debug for Decision {
             Decision::LoggedIn(_) => "LoggedIn",
             Decision::Online(_) => "Online",
             Decision::Watch(_) => "Watch",
+            Decision::Meet { .. } => "Meet",
+            Decision::Expel(_) => "Expel",
             Decision::Close { reason, .. } => return write!(f, "Close({reason})"),
         })
     }
@@ -272,6 +306,9 @@ impl fmt::Debug for Input {
             Input::Grown(_) => "Grown",
             Input::PresenceChanged { .. } => "PresenceChanged",
             Input::Replaced => "Replaced",
+            Input::Revoked => "Revoked",
+            Input::MeetingAnswered { .. } => "MeetingAnswered",
+            Input::Met { .. } => "Met",
             Input::ShutDown => "ShutDown",
             Input::Tick => "Tick",
         })
@@ -295,5 +332,6 @@ fn frame_name(frame: &FromRelay) -> &'static str {
         FromRelay::KeyPackages { .. } => "Send(KeyPackages)",
         FromRelay::Attached { .. } => "Send(Attached)",
         FromRelay::Logs { .. } => "Send(Logs)",
+        FromRelay::Met { .. } => "Send(Met)",
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Offering {
 /// A claim that waits for the store.
 pub(crate) struct Claiming {
     request: RequestId,
+    /// Of which device alone; else of all but `by`, who claims.
+    of: Option<DeviceId>,
+    by: DeviceId,
     /// Whose package is being claimed; `None` while the account is asked for.
     device: Option<(DeviceId, InboxAddress)>,
     /// Whose come next, the last one first.
@@ -71,11 +74,19 @@ impl Connection {
         }
     }
 
-    pub(crate) fn claim_key_packages(&mut self, request: RequestId, account: AccountId) {
+    /// Of one device, or of all but the caller's own.
+    pub(crate) fn claim_key_packages(
+        &mut self,
+        session: Session,
+        request: RequestId,
+        account: AccountId,
+        device: Option<DeviceId>,
+    ) {
         if let Err(wait) = self.claims.take(self.now) {
             return self.fail(Code::RateLimited, request, None, wait, "too many claims in a minute");
         }
-        let claiming = Claiming { request, device: None, left: Vec::new(), packages: Vec::new() };
+        let (of, by) = (device, session.proven.device);
+        let claiming = Claiming { request, of, by, device: None, left: Vec::new(), packages: Vec::new() };
         self.load(Question::Records(vec![records::key::<Account>(account.0)]), Waiting::Claim(claiming));
     }
 
@@ -83,6 +94,7 @@ impl Connection {
         match records::read::<Account>(found.first().and_then(Option::as_ref)) {
             Ok(Some(account)) => {
                 let mut left = if account.value.retired.0 { Vec::new() } else { account.value.devices() };
+                left.retain(|(device, _)| claiming.of.map_or(*device != claiming.by, |of| *device == of));
                 left.reverse();
                 self.claim_next(Claiming { left, ..claiming });
             }
@@ -134,7 +146,9 @@ mod tests {
         let relay = Arc::new(Relay::new("relay.example", key, InstanceId([1; 16]), Registration::Open));
         let (mut connection, _) = Connection::open(&relay, Time(0), [2; 32], None, None);
         let left = (0..40).map(|number| (DeviceId([number; 32]), InboxAddress([number; 16]))).collect();
-        connection.claim_next(Claiming { request: u32::MAX, device: None, left, packages: Vec::new() });
+        let by = DeviceId([99; 32]);
+        let claiming = Claiming { request: u32::MAX, of: None, by, device: None, left, packages: Vec::new() };
+        connection.claim_next(claiming);
         let mut decisions = connection.handle(Input::Tick, Time(0));
         for claimed in 0.. {
             let token = match &decisions[..] {

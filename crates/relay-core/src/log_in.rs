@@ -149,7 +149,9 @@ impl Connection {
         let Ok(Some(Stored { value, .. })) = records::read::<Account>(found.first().and_then(Option::as_ref)) else {
             return self.damaged();
         };
-        let Some(inbox) = value.inbox_of(proven.device) else { return self.damaged() };
+        let Some(inbox) = value.inbox_of(proven.device) else {
+            return self.refuse(Code::DeviceRevoked, "this device was taken from its account");
+        };
         let session = Session { proven, account, inbox, restored: false, confirmed: false };
         let answer = Answered { session, account: value, read_upto: Position::START, key_packages: 0 };
         let stage = Stage::Cursor { answer, record };

@@ -89,6 +89,15 @@ impl Account {
         self.devices.iter().map(|both| (both.device, both.inbox)).collect()
     }
 
+    /// Those that the log lists, and where the one that was added is written to. An account that was retired keeps them: where
+    /// they were written to is closed, not forgotten.
+    pub(crate) fn set_devices(&mut self, log: &AccountLog, added: Option<(DeviceId, InboxAddress)>) {
+        let mut devices = self.devices.as_slice().to_vec();
+        devices.extend(added.map(|(device, inbox)| AccountDevice { device, inbox }));
+        devices.retain(|both| log.device(both.device).is_some());
+        self.devices = devices.into();
+    }
+
     pub(crate) fn inbox_of(&self, device: DeviceId) -> Option<InboxAddress> {
         self.devices.iter().find(|both| both.device == device).map(|both| both.inbox)
     }

@@ -64,7 +64,8 @@ impl Features {
             ToRelay::Attach { .. }
             | ToRelay::CreateConversation { .. }
             | ToRelay::GetHead { .. }
-            | ToRelay::ListLogs { .. } => self.conversation_logs,
+            | ToRelay::ListLogs { .. }
+            | ToRelay::Meet { .. } => self.conversation_logs,
             ToRelay::PutBlob { .. } | ToRelay::GetBlob { .. } => self.blobs,
             ToRelay::PublishKeyPackages { .. } | ToRelay::ClaimKeyPackages { .. } => self.key_packages,
             ToRelay::LogIn { .. }

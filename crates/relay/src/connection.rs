@@ -160,6 +160,10 @@ impl Shell {
                 }
                 Decision::Online(token) => self.seat.set_online(token),
                 Decision::Watch(tokens) => self.seat.watch(tokens),
+                Decision::Meet { request, meeting, bytes, opens } => {
+                    self.seat.meet(now(), request, meeting, bytes, opens);
+                }
+                Decision::Expel(device) => self.seat.expel(device),
                 Decision::Close { code, reason } => {
                     self.close(code, reason).await;
                     return Err(Gone);

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sealwire_relay_core::Growth;
-use sealwire_wire::{DeviceId, LogId, PresenceToken};
+use sealwire_relay_core::{Growth, Meetings, NotMet};
+use sealwire_wire::frame::RequestId;
+use sealwire_wire::{DeviceId, LogId, MeetingId, PresenceToken, Time};
 
 use crate::mailbox::Mailbox;
 
@@ -21,6 +22,9 @@ struct Seats {
     devices: BTreeMap<DeviceId, (SeatId, Arc<Mailbox>)>,
     online: BTreeMap<PresenceToken, BTreeSet<SeatId>>,
     watchers: BTreeMap<PresenceToken, BTreeMap<SeatId, Arc<Mailbox>>>,
+    meetings: Meetings<SeatId>,
+    /// Whoever has come to a meeting.
+    meeting: BTreeMap<SeatId, Arc<Mailbox>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +117,28 @@ impl Seat {
         self.device = Some(device);
     }
 
+    /// Comes to a meeting, and hands bytes to the other one, where there are any. What became of it is in the own mailbox.
+    pub(crate) fn meet(&mut self, now: Time, request: RequestId, meeting: MeetingId, bytes: Vec<u8>, opens: bool) {
+        let mut seats = self.hub.seats();
+        let met = seats.meetings.meet(now, meeting, self.id, opens);
+        if met.is_ok() {
+            seats.meeting.insert(self.id, Arc::clone(&self.mailbox));
+        }
+        if let Ok(Some(other)) = met
+            && let Some(mailbox) = seats.meeting.get(&other).filter(|_| !bytes.is_empty())
+        {
+            mailbox.tell_met(meeting, bytes);
+        }
+        self.mailbox.tell_meeting_answered(request, met.map(|_other| ()));
+    }
+
+    /// A device was taken from its account.
+    pub(crate) fn expel(&self, device: DeviceId) {
+        if let Some((_, mailbox)) = self.hub.seats().devices.get(&device) {
+            mailbox.tell_revoked();
+        }
+    }
+
     pub(crate) fn set_online(&mut self, token: Option<PresenceToken>) {
         let before = std::mem::replace(&mut self.online, token);
         if before == token {
@@ -143,6 +169,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.set_online(None);
         let mut seats = self.hub.seats();
+        if seats.meeting.remove(&self.id).is_some() {
+            seats.meetings.leave(self.id);
+        }
         for log in &self.logs {
             seats.leave_log(*log, self.id);
         }

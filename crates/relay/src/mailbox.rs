@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sealwire_relay_core::{Growth, Input, StoreFailed, Token};
+use sealwire_relay_core::{Growth, Input, NotMet, StoreFailed, Token};
 use sealwire_store::{Delivered, Outcome};
+use sealwire_wire::frame::RequestId;
 use sealwire_wire::limits::{DELIVER_BYTES_MAX, UNACKNOWLEDGED_MAX};
-use sealwire_wire::{LogId, PresenceToken};
+use sealwire_wire::{LogId, MeetingId, PresenceToken};
 use tokio::sync::Notify;
 
 /// Entries of one log that wait at hand for a connection, and their bytes: as many as it may be sent ahead of an
@@ -32,6 +33,9 @@ struct Notices {
     grown: BTreeMap<LogId, AtHand>,
     presence: BTreeMap<PresenceToken, bool>,
     replaced: bool,
+    revoked: bool,
+    /// What was said in meetings, and what became of what this one said. Bounded by the frames that a connection may send there.
+    meetings: Vec<Input>,
 }
 
 /// Entries of one log, in order; none: it has to be read.
@@ -67,6 +71,21 @@ impl Mailbox {
         self.wake();
     }
 
+    pub(crate) fn tell_revoked(&self) {
+        self.notices().revoked = true;
+        self.wake();
+    }
+
+    pub(crate) fn tell_met(&self, meeting: MeetingId, bytes: Vec<u8>) {
+        self.notices().meetings.push(Input::Met { meeting, bytes });
+        self.wake();
+    }
+
+    pub(crate) fn tell_meeting_answered(&self, request: RequestId, met: Result<(), NotMet>) {
+        self.notices().meetings.push(Input::MeetingAnswered { request, met });
+        self.wake();
+    }
+
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
@@ -78,11 +97,12 @@ impl Mailbox {
 
     /// Takes everything that waits. Outcomes come first: they free what is in flight.
     pub(crate) fn take(&self) -> Vec<Input> {
-        let Notices { stored, grown, presence, replaced } = std::mem::take(&mut *self.notices());
+        let Notices { stored, grown, presence, replaced, revoked, meetings } = std::mem::take(&mut *self.notices());
         let stored = stored.into_iter().map(|(token, result)| Input::Stored { token, result });
         let grown = grown.into_iter().map(|(log, grown)| Input::Grown(Growth { log, entries: grown.entries }));
         let presence = presence.into_iter().map(|(token, online)| Input::PresenceChanged { token, online });
-        stored.chain(grown).chain(presence).chain(replaced.then_some(Input::Replaced)).collect()
+        let ends = replaced.then_some(Input::Replaced).into_iter().chain(revoked.then_some(Input::Revoked));
+        stored.chain(grown).chain(presence).chain(meetings).chain(ends).collect()
     }
 
     fn notices(&self) -> MutexGuard<'_, Notices> {

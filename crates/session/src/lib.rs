@@ -9,6 +9,7 @@ mod device;
 pub mod direct;
 #[cfg(test)]
 mod foreign_vectors;
+pub mod linking;
 pub mod mls;
 mod primitives;
 mod window;

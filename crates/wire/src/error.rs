@@ -104,6 +104,8 @@ codes! {
     StoreFailed = StoreFailed, "STORE_FAILED", Closes;
     /// This device has an account already.
     AlreadyRegistered = AlreadyRegistered, "ALREADY_REGISTERED", GoesOn;
+    /// This device was taken from its account.
+    DeviceRevoked = DeviceRevoked, "DEVICE_REVOKED", ClosesForGood;
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ pub enum ToRelay {
     Publish {
         request: RequestId,
         entry: Vec<u8>,
+        inbox: Option<InboxAddress>,
     },
     SetPresence {
         token: Option<PresenceToken>,
@@ -127,6 +128,12 @@ pub enum ToRelay {
     ClaimKeyPackages {
         request: RequestId,
         account: AccountId,
+        device: Option<DeviceId>,
+    },
+    Meet {
+        request: RequestId,
+        meeting: MeetingId,
+        bytes: Vec<u8>,
     },
 }
 
@@ -223,6 +230,10 @@ pub enum FromRelay {
     KeyPackages {
         request: RequestId,
         packages: Vec<KeyPackage>,
+    },
+    Met {
+        meeting: MeetingId,
+        bytes: Vec<u8>,
     },
     Logs {
         request: RequestId,
@@ -356,7 +367,10 @@ impl ToRelay {
             ToRelay::Register { request, handle, genesis, inbox, invite } => {
                 Frame::Register(pb::Register { request, handle, genesis, inbox: inbox.0.to_vec(), invite })
             }
-            ToRelay::Publish { request, entry } => Frame::Publish(pb::Publish { request, entry }),
+            ToRelay::Publish { request, entry, inbox } => {
+                let inbox = inbox.map_or(Vec::new(), |inbox| inbox.0.to_vec());
+                Frame::Publish(pb::Publish { request, entry, inbox })
+            }
             ToRelay::SetPresence { token } => {
                 Frame::SetPresence(pb::SetPresence { token: token.map_or(Vec::new(), |token| token.0.to_vec()) })
             }
@@ -395,8 +409,12 @@ impl ToRelay {
                 Frame::PublishKeyPackages(pb::PublishKeyPackages { request, replace, one_time, last_resort })
             }
             ToRelay::ListLogs { request } => Frame::ListLogs(pb::ListLogs { request }),
-            ToRelay::ClaimKeyPackages { request, account } => {
-                Frame::ClaimKeyPackages(pb::ClaimKeyPackages { request, account: account.0.to_vec() })
+            ToRelay::Meet { request, meeting, bytes } => {
+                Frame::Meet(pb::Meet { request, meeting: meeting.0.to_vec(), bytes })
+            }
+            ToRelay::ClaimKeyPackages { request, account, device } => {
+                let device = device.map_or(Vec::new(), |device| device.0.to_vec());
+                Frame::ClaimKeyPackages(pb::ClaimKeyPackages { request, account: account.0.to_vec(), device })
             }
         };
         pb::ToRelay { frame: Some(frame) }.encode_to_vec()
@@ -447,9 +465,11 @@ impl ToRelay {
                 inbox: id("inbox", &f.inbox)?,
                 invite: text("invite", f.invite, INVITE_MAX)?,
             },
-            Frame::Publish(f) => {
-                ToRelay::Publish { request: f.request, entry: at_most("entry", f.entry, limits::ACCOUNT_ENTRY_MAX)? }
-            }
+            Frame::Publish(f) => ToRelay::Publish {
+                request: f.request,
+                entry: at_most("entry", f.entry, limits::ACCOUNT_ENTRY_MAX)?,
+                inbox: optional("inbox", &f.inbox)?,
+            },
             Frame::SetPresence(f) if f.token.is_empty() => ToRelay::SetPresence { token: None },
             Frame::SetPresence(f) => ToRelay::SetPresence { token: Some(id("token", &f.token)?) },
             Frame::Watch(f) => ToRelay::Watch { tokens: ids("tokens", &f.tokens, WATCHED_TOKENS_MAX)? },
@@ -493,9 +513,16 @@ impl ToRelay {
                 },
             },
             Frame::ListLogs(f) => ToRelay::ListLogs { request: f.request },
-            Frame::ClaimKeyPackages(f) => {
-                ToRelay::ClaimKeyPackages { request: f.request, account: id("account", &f.account)? }
-            }
+            Frame::ClaimKeyPackages(f) => ToRelay::ClaimKeyPackages {
+                request: f.request,
+                account: id("account", &f.account)?,
+                device: optional("device", &f.device)?,
+            },
+            Frame::Meet(f) => ToRelay::Meet {
+                request: f.request,
+                meeting: id("meeting", &f.meeting)?,
+                bytes: at_most("bytes", f.bytes, limits::MEETING_BYTES_MAX)?,
+            },
         })
     }
 }
@@ -583,6 +610,7 @@ impl FromRelay {
                 signature: signature.to_vec(),
             }),
             FromRelay::Blob { request, size, offset, bytes } => Frame::Blob(pb::Blob { request, size, offset, bytes }),
+            FromRelay::Met { meeting, bytes } => Frame::Met(pb::Met { meeting: meeting.0.to_vec(), bytes }),
             FromRelay::Logs { request, conversations } => Frame::Logs(pb::Logs {
                 request,
                 conversations: conversations.iter().map(|conversation| conversation.0.to_vec()).collect(),
@@ -696,6 +724,7 @@ impl FromRelay {
                 offset: f.offset,
                 bytes: at_most("bytes", f.bytes, BLOB_CHUNK_MAX)?,
             },
+            Frame::Met(f) => FromRelay::Met { meeting: id("meeting", &f.meeting)?, bytes: f.bytes },
             Frame::Logs(f) => FromRelay::Logs {
                 request: f.request,
                 conversations: ids("conversations", &f.conversations, LISTED_LOGS_MAX)?,

@@ -4,7 +4,7 @@
 pub struct ToRelay {
     #[prost(
         oneof = "to_relay::Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub frame: ::core::option::Option<to_relay::Frame>,
 }
@@ -44,6 +44,8 @@ pub mod to_relay {
         ClaimKeyPackages(super::ClaimKeyPackages),
         #[prost(message, tag = "16")]
         ListLogs(super::ListLogs),
+        #[prost(message, tag = "17")]
+        Meet(super::Meet),
     }
 }
 /// From a relay to its client.
@@ -51,7 +53,7 @@ pub mod to_relay {
 pub struct FromRelay {
     #[prost(
         oneof = "from_relay::Frame",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
     )]
     pub frame: ::core::option::Option<from_relay::Frame>,
 }
@@ -89,6 +91,8 @@ pub mod from_relay {
         Attached(super::Attached),
         #[prost(message, tag = "15")]
         Logs(super::Logs),
+        #[prost(message, tag = "16")]
+        Met(super::Met),
     }
 }
 /// The first frame on a connection. An SDK takes every limit from here and guesses none.
@@ -255,6 +259,9 @@ pub struct Publish {
     pub request: u32,
     #[prost(bytes = "vec", tag = "2")]
     pub entry: ::prost::alloc::vec::Vec<u8>,
+    /// 16: of the device that the entry adds; else empty
+    #[prost(bytes = "vec", tag = "3")]
+    pub inbox: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Lookup {
@@ -560,6 +567,9 @@ pub struct ClaimKeyPackages {
     /// 32
     #[prost(bytes = "vec", tag = "2")]
     pub account: ::prost::alloc::vec::Vec<u8>,
+    /// 32: of that device alone; empty: of all but the caller's own
+    #[prost(bytes = "vec", tag = "3")]
+    pub device: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KeyPackages {
@@ -583,6 +593,26 @@ pub struct KeyPackage {
     /// others get, or got, the same one
     #[prost(bool, tag = "4")]
     pub last_resort: bool,
+}
+/// Two devices that share a code meet here (spec/linking.md): what one sends, the other gets. Nothing of it is stored.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Meet {
+    #[prost(uint32, tag = "1")]
+    pub request: u32,
+    /// 16
+    #[prost(bytes = "vec", tag = "2")]
+    pub meeting: ::prost::alloc::vec::Vec<u8>,
+    /// at most 65,535; empty: only to be there
+    #[prost(bytes = "vec", tag = "3")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Met {
+    /// 16
+    #[prost(bytes = "vec", tag = "1")]
+    pub meeting: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {
@@ -639,6 +669,7 @@ pub enum Code {
     ShuttingDown = 26,
     StoreFailed = 27,
     AlreadyRegistered = 28,
+    DeviceRevoked = 29,
 }
 impl Code {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -676,6 +707,7 @@ impl Code {
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::StoreFailed => "STORE_FAILED",
             Self::AlreadyRegistered => "ALREADY_REGISTERED",
+            Self::DeviceRevoked => "DEVICE_REVOKED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -710,6 +742,7 @@ impl Code {
             "SHUTTING_DOWN" => Some(Self::ShuttingDown),
             "STORE_FAILED" => Some(Self::StoreFailed),
             "ALREADY_REGISTERED" => Some(Self::AlreadyRegistered),
+            "DEVICE_REVOKED" => Some(Self::DeviceRevoked),
             _ => None,
         }
     }

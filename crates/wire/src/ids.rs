@@ -90,6 +90,10 @@ id!(
     PresenceToken, 16
 );
 id!(
+    /// Where two devices that share a code meet, to link one of them (I5): a hash of the code's secret.
+    MeetingId, 16
+);
+id!(
     /// The SHA-256 of a blob's sealed bytes (E7).
     BlobHash, 32
 );

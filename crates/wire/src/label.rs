@@ -52,6 +52,14 @@ labels! {
     HEAD = "head";
     /// Conversations: the key that commits of an epoch are sealed under (C3).
     COMMIT_KEY = "commit-key";
+    /// A device's signature on becoming one of an account (I5).
+    DEVICE_CONSENT = "device-consent";
+    /// Linking: where the two devices meet, from the secret of the code.
+    LINK_MEETING = "link-meeting";
+    /// Linking: the pre-shared key, from the secret of the code.
+    LINK_SECRET = "link-secret";
+    /// Linking: the six digits, from the hash of the handshake.
+    LINK_DIGITS = "link-digits";
     /// A device's signature on its request to be added to a conversation again (C10).
     READD = "readd";
     /// Conversations: associated data of a sealed commit.

@@ -16,6 +16,8 @@ pub const HANDLE_MAX: usize = 64;
 pub const HOST_MAX: usize = 253;
 /// An invite code in bytes.
 pub const INVITE_MAX: usize = 64;
+/// Devices that an account has at one time.
+pub const DEVICES_MAX: usize = 32;
 /// Entries in one account log: 32 devices, each added, rotated a few times and removed, and room.
 pub const ACCOUNT_ENTRIES_MAX: usize = 256;
 /// One account log entry in bytes: three direct keys and their signature with room for post-quantum keys.
@@ -85,6 +87,16 @@ pub const SUPERSEDED_KEYS_MAX: usize = 16;
 pub const WATCHED_TOKENS_MAX: usize = 1_024;
 /// Conversation logs that one connection may have attached.
 pub const ATTACHED_LOGS_MAX: usize = 1_024;
+/// Bytes of one frame between two devices that meet: one message of Noise.
+pub const MEETING_BYTES_MAX: usize = 65_535;
+/// How long two devices may meet: two minutes.
+pub const MEETING_MS: u64 = 2 * 60_000;
+/// How long the code of a meeting is good: a minute.
+pub const LINK_CODE_MS: u64 = 60_000;
+/// Frames that a connection may send in meetings: what is handed over has at most four megabytes.
+pub const MEETING_FRAMES_MAX: u32 = 64;
+/// Meetings that a relay has at one time.
+pub const MEETINGS_MAX: usize = 10_000;
 /// Conversation logs that one answer lists: what fits into a frame, with room.
 pub const LISTED_LOGS_MAX: usize = 4_096;
 /// Commits per device, conversation and minute (L10).

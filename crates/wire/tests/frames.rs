@@ -51,7 +51,8 @@ fn to_relay() -> Vec<ToRelay> {
         ToRelay::Lookup { request: 1, by: LookupBy::Account(AccountId([1; 32])) },
         ToRelay::Lookup { request: 1, by: LookupBy::Device(DeviceHint([1; 16])) },
         ToRelay::Register { request: 2, handle: "bob".into(), genesis: vec![1], inbox, invite: String::new() },
-        ToRelay::Publish { request: 3, entry: vec![1] },
+        ToRelay::Publish { request: 3, entry: vec![1], inbox: None },
+        ToRelay::Publish { request: 3, entry: vec![1], inbox: Some(inbox) },
         ToRelay::SetPresence { token: None },
         ToRelay::SetPresence { token: Some(PresenceToken([1; 16])) },
         ToRelay::Watch { tokens: vec![PresenceToken([1; 16])] },
@@ -82,7 +83,9 @@ fn to_relay() -> Vec<ToRelay> {
             last_resort: Some(vec![4]),
         },
         ToRelay::PublishKeyPackages { request: 10, replace: false, one_time: vec![], last_resort: None },
-        ToRelay::ClaimKeyPackages { request: 11, account: AccountId([1; 32]) },
+        ToRelay::ClaimKeyPackages { request: 11, account: AccountId([1; 32]), device: None },
+        ToRelay::ClaimKeyPackages { request: 11, account: AccountId([1; 32]), device: Some(DeviceId([2; 32])) },
+        ToRelay::Meet { request: 13, meeting: MeetingId([3; 16]), bytes: vec![4] },
         ToRelay::ListLogs { request: 12 },
     ]
 }
@@ -104,6 +107,7 @@ fn from_relay() -> Vec<FromRelay> {
         }),
         FromRelay::Accepted { envelope, position: Position(1) },
         FromRelay::Logs { request: 12, conversations: vec![conversation] },
+        FromRelay::Met { meeting: MeetingId([3; 16]), bytes: vec![4] },
         FromRelay::Attached {
             request: 4,
             read_upto: Position(1),

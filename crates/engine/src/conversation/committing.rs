@@ -58,8 +58,11 @@ impl Engine {
     /// What is so already is not wanted any more, and what this member may not do never was.
     fn drop_done(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let own = self.log.id();
+        let dropped = self.revoked_leaves(id);
+        let vouched = &self.log;
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let Some(group) = &conversation.group else { return };
+        let devices: BTreeSet<_> = group.members().iter().map(|member| member.device).collect();
         let members: BTreeSet<_> = group.members().iter().map(|member| member.account).collect();
         let data = group.data();
         let role = data.role(own);
@@ -76,6 +79,10 @@ impl Engine {
                 Want::SetRole(account, now) => {
                     (data.role(*account) != *now && members.contains(account), role == Role::Owner, Some(*account))
                 }
+                Want::AddDevice(device) => {
+                    (vouched.device(*device).is_some() && !devices.contains(device), true, Some(own))
+                }
+                Want::DropDevice(device) => (dropped.contains(device), true, None),
                 Want::Update => (true, true, None),
                 Want::Readmit(device) => (conversation.readds.contains_key(device), true, None),
             };
@@ -98,19 +105,33 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return false };
         conversation.claim_later.retain(|_, at| turn.now < *at);
         let adds: Vec<_> = conversation.adds().take(ADDED_MAX).collect();
-        let others = conversation.wants.len() > conversation.adds().count();
+        let own_adds: Vec<_> = conversation.own_adds().collect();
+        let others = conversation.wants.len() > conversation.adds().count() + own_adds.len();
         let (claimed, later) = (&conversation.claimed, &conversation.claim_later);
         let missing: Vec<_> =
             adds.iter().filter(|account| !claimed.contains_key(*account) && !later.contains_key(*account)).collect();
-        let is_ready = adds.iter().any(|account| claimed.contains_key(account)) || (others && !conversation.founding);
+        let own = self.log.id();
+        let waits_own =
+            |device: &&DeviceId| !conversation.claimed_own.contains_key(*device) && !later.contains_key(&own);
+        let missing_own: Vec<_> = own_adds.iter().filter(waits_own).copied().collect();
+        let is_ready = adds.iter().any(|account| claimed.contains_key(account))
+            || ((others || !conversation.claimed_own.is_empty()) && !conversation.founding);
         let founds_group = conversation.founding && conversation.kind == ConversationKind::Group;
-        for account in missing.iter().map(|account| **account) {
+        let missing: Vec<_> = missing.into_iter().copied().collect();
+        for account in missing.iter().copied() {
             let asked = Asked::Claim(id, account);
             if self.link.has_room_to_ask() && !self.link.is_asked(&asked) {
-                self.ask(turn, asked, |request| ToRelay::ClaimKeyPackages { request, account });
+                self.ask(turn, asked, |request| ToRelay::ClaimKeyPackages { request, account, device: None });
             }
         }
-        missing.is_empty() && (is_ready || founds_group)
+        for device in missing_own.iter().copied() {
+            let asked = Asked::ClaimOwn(id, device);
+            if self.link.has_room_to_ask() && !self.link.is_asked(&asked) {
+                let (account, device) = (own, Some(device));
+                self.ask(turn, asked, |request| ToRelay::ClaimKeyPackages { request, account, device });
+            }
+        }
+        missing.is_empty() && missing_own.is_empty() && (is_ready || founds_group)
     }
 
     /// Key packages came, one for each device. What the account's log does not list is not taken (C1).
@@ -139,6 +160,27 @@ impl Engine {
             conversation.claim_later.insert(account, turn.now.plus(CLAIM_AGAIN_MS));
         } else {
             conversation.claimed.insert(account, received);
+        }
+    }
+
+    /// A key package of another own device came, or none.
+    pub(crate) fn claimed_own(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        device: DeviceId,
+        packages: Vec<KeyPackage>,
+    ) {
+        let (own, vouched) = (self.log.id(), self.evidence_of([self.log.id()]));
+        let package = packages
+            .first()
+            .and_then(|package| ReceivedKeyPackage::check(self.own.suite, &package.bytes, turn.rng).ok());
+        let package = package.filter(|package| package.member.device == device && vouched.vouches_for(&package.member));
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        match package {
+            Some(package) => drop(conversation.claimed_own.insert(device, package)),
+            // It has published none yet.
+            None => drop(conversation.claim_later.insert(own, turn.now.plus(CLAIM_AGAIN_MS))),
         }
     }
 
@@ -232,6 +274,7 @@ impl Engine {
     fn cannot_commit(&mut self, turn: &mut Turn<'_>, id: ConversationId, adds: bool) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.claimed.clear();
+        conversation.claimed_own.clear();
         if conversation.founding
             && let Some(group) = conversation.group.take()
         {
@@ -239,7 +282,9 @@ impl Engine {
         }
         let dropped: Vec<_> = if adds { conversation.adds().collect() } else { Vec::new() };
         match adds {
-            true => conversation.wants.retain(|want| !matches!(want, Want::Add(_) | Want::Readmit(_))),
+            true => {
+                conversation.wants.retain(|want| !matches!(want, Want::Add(_) | Want::AddDevice(_) | Want::Readmit(_)));
+            }
             false => conversation.wants.clear(),
         }
         self.save_conversation(turn, id);
@@ -457,6 +502,7 @@ impl Engine {
         self.link.in_flight.remove(&pending.envelope);
         // Claimed key packages were used up for it.
         conversation.claimed.clear();
+        conversation.claimed_own.clear();
         if conversation.seeks && conversation.joined_by.is_none() {
             // The commit with which it was to begin anew: it is as lost as before, until the next try.
             if let Some(group) = conversation.group.take() {
@@ -484,6 +530,7 @@ impl Engine {
             self.link.in_flight.remove(&pending.envelope);
         }
         conversation.claimed.clear();
+        conversation.claimed_own.clear();
         conversation.wants.retain(|want| *want != Want::Update);
         (conversation.sealed, conversation.updated_at, conversation.update_due) = (0, turn.now, None);
         (conversation.must_update, conversation.nonce) = (false, None);
@@ -571,6 +618,7 @@ impl Engine {
         }
         conversation.pending = None;
         conversation.claimed.clear();
+        conversation.claimed_own.clear();
         conversation.wants.clear();
         (conversation.cursor, conversation.chain) = (Position::START, chain_start(id));
         self.save_conversation(turn, id);
@@ -610,6 +658,14 @@ impl Engine {
 }
 
 impl Conversation {
+    /// Other own devices that are to be added.
+    pub(super) fn own_adds(&self) -> impl Iterator<Item = DeviceId> {
+        self.wants.iter().filter_map(|want| match want {
+            Want::AddDevice(device) => Some(*device),
+            _ => None,
+        })
+    }
+
     pub(super) fn adds(&self) -> impl Iterator<Item = AccountId> {
         self.wants.iter().filter_map(|want| match want {
             Want::Add(account) => Some(*account),
@@ -627,6 +683,8 @@ impl Conversation {
                 Want::Add(account) if new.contains(&account) => {
                     changes.add.extend(self.claimed.get(&account).into_iter().flatten().cloned());
                 }
+                Want::AddDevice(device) => changes.add.extend(self.claimed_own.get(&device).cloned()),
+                Want::DropDevice(device) => changes.remove.extend(self.leaves_of_device(device)),
                 Want::Add(_) | Want::Readmit(_) => {}
                 Want::Remove(account) => {
                     changes.remove.extend(self.leaves_of(account));

@@ -166,7 +166,7 @@ impl Engine {
             return Err(QuarantineReason::NotAccepted);
         }
         conversation.readds.insert(device, bytes.to_vec());
-        let rank = conversation.rank_besides(account);
+        let rank = conversation.rank_besides_device(device);
         conversation.readd_due = Some(turn.now.plus(rank * READD_STEP_MS));
         self.save_intent(turn, id);
         Ok(())
@@ -189,11 +189,16 @@ impl Engine {
     fn may_begin_anew(&self, id: ConversationId) -> bool {
         let own = self.log.id();
         let Some(conversation) = self.conversations.get(&id) else { return false };
-        let asks =
-            |account: AccountId| conversation.readds.values().any(|entry| account_of_readd(entry) == Some(account));
+        // All of their devices, or one of them could answer.
+        let has_asked = |device: DeviceId| conversation.readds.contains_key(&device);
+        let asks = |account: AccountId| match self.contacts.get(&account) {
+            Some(contact) => contact.log.devices().all(|card| has_asked(card.key.device_id())),
+            None => conversation.readds.values().any(|entry| account_of_readd(entry) == Some(account)),
+        };
         let peer = self.peer_of(id, conversation);
         let is_known = matches!(conversation.attachment, Attachment::Yes { .. });
-        peer.is_some_and(|peer| own < peer && asks(peer)) && conversation.own_readd.is_some() && is_known
+        let others_ask = self.other_devices().all(has_asked);
+        peer.is_some_and(|peer| own < peer && asks(peer)) && others_ask && conversation.own_readd.is_some() && is_known
     }
 
     /// Whom a conversation of two is with; one that was only listed does not say it, but its id does.
@@ -201,6 +206,27 @@ impl Engine {
         let own = self.log.id();
         let asking = conversation.readds.values().filter_map(|entry| account_of_readd(entry));
         conversation.peer.or_else(|| asking.into_iter().find(|account| one_to_one(own, *account) == id))
+    }
+
+    /// Own devices that are not in a conversation, and that whoever is in it may add (C7).
+    pub(super) fn missing_devices(&self, id: ConversationId) -> Vec<DeviceId> {
+        let group = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref());
+        let members = group.map(Group::members).unwrap_or_default();
+        let is_in = |device: &DeviceId| members.iter().any(|member| member.device == *device);
+        self.other_devices().filter(|device| !is_in(device)).collect()
+    }
+
+    /// Devices in a conversation that their account has revoked, as far as is known here (C7).
+    pub(super) fn revoked_leaves(&self, id: ConversationId) -> Vec<DeviceId> {
+        let group = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref());
+        let members = group.map(Group::members).unwrap_or_default();
+        let own = self.secrets.device_id();
+        let is_revoked = |account: AccountId, device: DeviceId| match account == self.log.id() {
+            true => self.log.is_revoked(device),
+            false => self.contacts.get(&account).is_some_and(|contact| contact.log.is_revoked(device)),
+        };
+        let revoked = members.iter().filter(|member| member.device != own && is_revoked(member.account, member.device));
+        revoked.map(|member| member.device).collect()
     }
 
     /// The next generation of a conversation of two. Both say again what the other has not confirmed.
@@ -264,6 +290,18 @@ impl Conversation {
         let own = self.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
         let members = self.group.as_ref().map(Group::members).unwrap_or_default();
         members.iter().filter(|member| member.leaf < own && member.account != account).count() as u64
+    }
+
+    /// How many members come before this one, but for a device that cannot act.
+    fn rank_besides_device(&self, device: DeviceId) -> u64 {
+        let own = self.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
+        let members = self.group.as_ref().map(Group::members).unwrap_or_default();
+        members.iter().filter(|member| member.leaf < own && member.device != device).count() as u64
+    }
+
+    /// How many members come before this one.
+    pub(super) fn rank_among_all(&self) -> u64 {
+        self.group.as_ref().and_then(Group::own).map_or(0, |member| u64::from(member.leaf))
     }
 
     pub(super) fn readds_are_due(&self, now: Time) -> bool {

@@ -8,7 +8,7 @@ use sealwire_wire::conversation::{ConversationKind, WelcomeBody};
 use sealwire_wire::entry::Body;
 use sealwire_wire::frame::ToRelay;
 use sealwire_wire::limits::{BLOB_MAX, HELD_MAX};
-use sealwire_wire::{BlobHash, EnvelopeId, Position, Time};
+use sealwire_wire::{AccountId, BlobHash, EnvelopeId, Position, Time};
 use tls_codec::{TlsDeserializeBytes, TlsSerialize, TlsSize};
 
 use super::{Conversation, Lost, desk};
@@ -150,7 +150,10 @@ impl Engine {
         let of_members = group.members().iter().map(|member| member.account).collect();
         self.take_evidence(turn, &evidence, &of_members);
         let data = group.data().clone();
-        let peer = (data.kind == ConversationKind::OneToOne).then_some(inviter.account);
+        // Also where another own device has added this one.
+        let is_other = |account: &AccountId| *account != self.log.id();
+        let other = group.members().iter().map(|member| member.account).find(is_other);
+        let peer = other.filter(|_| data.kind == ConversationKind::OneToOne);
         let mut conversation = Conversation::new(id, data.kind, peer, turn.now);
         let (mut rejoins, mut asks_again) = (false, false);
         if let Some(before) = self.conversations.remove(&id) {
@@ -191,7 +194,7 @@ impl Engine {
         Ok(())
     }
 
-    fn is_blocked(&self, account: sealwire_wire::AccountId) -> bool {
+    fn is_blocked(&self, account: AccountId) -> bool {
         self.contacts.get(&account).is_some_and(|contact| contact.blocked)
     }
 
@@ -201,9 +204,10 @@ impl Engine {
         let own = self.log.id();
         let data = joined.group.data();
         if data.kind == ConversationKind::OneToOne {
-            let two = BTreeSet::from([own, joined.inviter.account]);
             let accounts: BTreeSet<_> = joined.group.members().iter().map(|member| member.account).collect();
-            if accounts != two || two.len() != 2 || data.conversation != one_to_one(own, joined.inviter.account) {
+            let other = accounts.iter().copied().find(|account| *account != own);
+            let is_ours = other.is_some_and(|other| data.conversation == one_to_one(own, other));
+            if accounts.len() != 2 || !accounts.contains(&own) || !is_ours {
                 return Err(QuarantineReason::BadWelcome);
             }
         }

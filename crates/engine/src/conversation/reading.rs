@@ -16,7 +16,7 @@ use super::{Attachment, Conversation, Want, desk};
 use crate::connection::is_due;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason, UnsentReason};
-use crate::record::SeenRecord;
+use crate::record::{self, SeenRecord, Table, Talk};
 use crate::step::Turn;
 
 /// Entries that wait to be read: what a relay delivers ahead of an acknowledgement, and what may come twice.
@@ -470,6 +470,10 @@ impl Engine {
     ) -> Result<(), QuarantineReason> {
         let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
         let seen = SeenRecord { at: turn.now, commitment: [0; 32], counter: 0 };
+        if author == self.log.id() {
+            self.take_said_elsewhere(turn, id, at, bytes, content);
+            return Ok(());
+        }
         match (conversation.kind, &content.part) {
             (ConversationKind::OneToOne, _) => self.take_content(turn, author, at, seen, bytes, content),
             (ConversationKind::Group, Part::Text(_) | Part::Bytes { .. } | Part::Other { .. }) => {
@@ -479,6 +483,33 @@ impl Engine {
             }
             (ConversationKind::Group, _) => Ok(()),
         }
+    }
+
+    /// What another device of this account has said. Whoever it was said to is accepted.
+    fn take_said_elsewhere(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        at: Time,
+        bytes: &[u8],
+        content: Content,
+    ) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        if !matches!(content.part, Part::Text(_) | Part::Bytes { .. } | Part::Other { .. }) {
+            return;
+        }
+        let with = (conversation.kind == ConversationKind::OneToOne).then_some(conversation.peer).flatten();
+        let content_id = content_id(id, self.log.id(), bytes);
+        let seen = SeenRecord { at: turn.now, commitment: [0; 32], counter: 0 };
+        if self.is_in_outbox(content_id) || self.seen.insert(content_id, seen).is_some() {
+            return;
+        }
+        turn.put(Table::Seen, content_id.0, record::encode(&seen));
+        if let Some(account) = with {
+            let _done = self.accept(turn, account);
+        }
+        let number = self.put_said_elsewhere(turn, with.map_or(Talk::Group(id), Talk::Person), content_id, at, bytes);
+        turn.event(Event::SaidElsewhere { number, conversation: id, with, id: content_id, content, at });
     }
 
     /// C5: until the next commit, any member may remove who asked for it. The lowest leaf does; the others wait, each a
@@ -505,7 +536,12 @@ impl Engine {
         let own = self.log.id();
         let is_stranger = |account| self.contacts.get(&account).is_none_or(|contact| !contact.is_accepted());
         let waits = self.conversations.get(&id).is_some_and(|conversation| conversation.peer.is_some_and(is_stranger));
+        let (missing, revoked) = (self.missing_devices(id), self.revoked_leaves(id));
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.is_caught_up()) else { return };
+        let is_wanted = |want: Want| conversation.wants.contains(&want);
+        let has_to_do = missing.iter().any(|device| !is_wanted(Want::AddDevice(*device)))
+            || revoked.iter().any(|device| !is_wanted(Want::DropDevice(*device)));
+        let rank = conversation.rank_among_all();
         let before = conversation.wants.len();
         if conversation.leave_due.is_some_and(|due| turn.now >= due) {
             conversation.leave_due = None;
@@ -516,6 +552,13 @@ impl Engine {
         if conversation.readds_are_due(turn.now) {
             let devices: Vec<_> = conversation.readds.keys().copied().collect();
             devices.into_iter().for_each(|device| conversation.wants(Want::Readmit(device)));
+        }
+        if conversation.devices_due.is_some_and(|due| turn.now >= due) {
+            conversation.devices_due = None;
+            missing.into_iter().for_each(|device| conversation.wants(Want::AddDevice(device)));
+            revoked.into_iter().for_each(|device| conversation.wants(Want::DropDevice(device)));
+        } else if conversation.devices_due.is_none() && has_to_do {
+            conversation.devices_due = Some(turn.now.plus(rank * LEAVE_STEP_MS));
         }
         if waits && !conversation.must_update {
             // Whoever is not accepted learns nothing by waiting (C9).

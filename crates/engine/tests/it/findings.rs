@@ -696,7 +696,7 @@ fn claim(world: &mut World, by: usize, whose: usize) -> Vec<u8> {
         FromRelay::KeyPackages { packages, .. } => packages.into_iter().next().map(|package| package.bytes),
         _ => None,
     };
-    let answers = answers(world, by, ToRelay::ClaimKeyPackages { request: REQUEST, account });
+    let answers = answers(world, by, ToRelay::ClaimKeyPackages { request: REQUEST, account, device: None });
     answers.into_iter().find_map(package).expect("a key package")
 }
 

@@ -6,6 +6,7 @@ mod attacks;
 mod contacts;
 mod conversations;
 mod delivery;
+mod devices;
 mod findings;
 mod killed;
 mod limits;

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use sealwire_engine::*;
 use sealwire_keys::{AccountEntry, AccountKind, AccountLog, Change as AccountChange, sign_entry};
-use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Registration, Relay, Served, serve};
+use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Meetings, Registration, Relay, Served, serve};
 use sealwire_session::DeviceSecrets;
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
@@ -32,9 +32,24 @@ pub(crate) struct World {
     /// How many such points each has passed.
     pub(crate) points: BTreeMap<usize, u64>,
     seed: u64,
+    meetings: Meetings<usize>,
+    pub(crate) guest: Option<Guest>,
     /// How those who are added talk.
     pub(crate) mode: Mode,
     pub(crate) suite: Suite,
+}
+
+/// A device that has read a code.
+pub(crate) struct Guest {
+    newcomer: Newcomer,
+    /// Where it sits in meetings: no person's number, and another one each time.
+    seat: usize,
+    connection: Connection,
+    rng: ChaCha20Rng,
+    pub(crate) digits: Option<String>,
+    /// What came of it.
+    pub(crate) ended: Option<Result<(), LinkEnd>>,
+    inputs: Vec<Input>,
 }
 
 pub(crate) struct Person {
@@ -80,6 +95,8 @@ impl World {
             kill: None,
             points: BTreeMap::new(),
             seed: 0,
+            meetings: Meetings::default(),
+            guest: None,
             mode: Mode::Direct,
             suite: Suite::Classical,
         };
@@ -121,22 +138,7 @@ impl World {
         let (engine, step) = Engine::create(settings, self.now, &mut rng);
         let mut disk = Records::new();
         apply(&mut disk, &step.changes);
-        self.people.push(Person {
-            handle,
-            engine,
-            disk,
-            connection: None,
-            attached: vec![],
-            inputs: vec![Input::Tick],
-            events: vec![],
-            replies: vec![],
-            hand: Box::new(|frame| vec![frame]),
-            sent: vec![],
-            loses: |_| false,
-            clock_offset: 0,
-            by_handle: Rc::default(),
-            rng,
-        });
+        self.people.push(Person::new(handle, engine, disk, rng));
         self.settle();
         self.people.len() - 1
     }
@@ -218,6 +220,106 @@ impl World {
         self.relay = Arc::new(relay);
         for person in 0..self.people.len() {
             self.cut(person);
+        }
+    }
+
+    /// A device that has read a code, and asks the relay to meet there.
+    pub(crate) fn read_code(&mut self, secret: &CodeSecret) {
+        self.seed += 1;
+        let mut rng = ChaCha20Rng::seed_from_u64(self.seed);
+        let newcomer = Newcomer::new(secret, "relay".into(), &mut rng);
+        let (connection, hello) = Connection::open(&self.relay, self.now, [7; 32], None, None);
+        let seat = usize::MAX - self.seed as usize;
+        self.guest = Some(Guest { newcomer, seat, connection, rng, digits: None, ended: None, inputs: vec![] });
+        self.guest_input(Input::Connected { binding: None });
+        self.carry_out_guest(hello);
+        self.settle_guest();
+    }
+
+    /// Links a new device to somebody's account: both see the same digits, and the person says so.
+    pub(crate) fn link(&mut self, sponsor: usize) -> usize {
+        let Ok(Reply::LinkCode(secret)) = self.command(sponsor, Command::Link) else { panic!("no code") };
+        self.read_code(&secret);
+        let digits = self.guest.as_ref().and_then(|guest| guest.digits.clone()).expect("the new device shows digits");
+        let asks = |event: &Event| matches!(event, Event::LinkAsks { digits: shown } if *shown == digits);
+        assert!(self.people[sponsor].saw(asks), "the same digits");
+        self.command(sponsor, Command::ConfirmLink(true)).unwrap();
+        self.settle_guest();
+        self.settle();
+        assert_eq!(self.guest.as_ref().unwrap().ended, Some(Ok(())));
+        self.guest = None;
+        self.people.len() - 1
+    }
+
+    fn met(&mut self, other: usize, meeting: sealwire_wire::MeetingId, bytes: Vec<u8>) {
+        match &mut self.guest {
+            Some(guest) if other == guest.seat => {
+                let decisions = guest.connection.handle(RelayInput::Met { meeting, bytes }, self.now);
+                self.carry_out_guest(decisions);
+            }
+            _ if other >= self.people.len() => {}
+            _ => self.relay_input(other, RelayInput::Met { meeting, bytes }),
+        }
+    }
+
+    /// Until the new device and everybody else has nothing to do.
+    pub(crate) fn settle_guest(&mut self) {
+        loop {
+            self.settle();
+            let Some(guest) = self.guest.as_mut().filter(|guest| !guest.inputs.is_empty()) else { return };
+            let input = guest.inputs.remove(0);
+            self.guest_input(input);
+        }
+    }
+
+    pub(crate) fn guest_input(&mut self, input: Input) {
+        let now = self.now;
+        let Some(guest) = &mut self.guest else { return };
+        for output in guest.newcomer.handle(input, now) {
+            let Some(guest) = &mut self.guest else { return };
+            match output {
+                NewcomerOutput::Send(frame) => self.guest_sends(&frame),
+                NewcomerOutput::Digits(digits) => guest.digits = Some(digits),
+                NewcomerOutput::Failed(reason) => guest.ended = Some(Err(reason)),
+                NewcomerOutput::Listed => guest.ended = Some(Ok(())),
+                NewcomerOutput::Linked(engine, step) => {
+                    let mut disk = Records::new();
+                    apply(&mut disk, &step.changes);
+                    let handle = engine.profile().handle;
+                    let rng = ChaCha20Rng::from_rng(&mut guest.rng);
+                    self.people.push(Person::new(handle, *engine, disk, rng));
+                    for output in step.outputs {
+                        let Output::Send(frame) = output else { panic!("nothing else") };
+                        self.guest_sends(&frame);
+                    }
+                }
+            }
+        }
+    }
+
+    fn guest_sends(&mut self, frame: &ToRelay) {
+        let Some(guest) = &mut self.guest else { return };
+        let decisions = guest.connection.handle(RelayInput::Bytes(frame.encode()), self.now);
+        self.carry_out_guest(decisions);
+    }
+
+    fn carry_out_guest(&mut self, decisions: Vec<Decision>) {
+        let Some(guest) = &mut self.guest else { return };
+        let Served { frames, effects, .. } = serve(&mut guest.connection, decisions, &self.store, self.now);
+        guest.inputs.extend(frames.iter().map(|frame| Input::Frame(frame.encode())));
+        for effect in effects {
+            if let Decision::Meet { request, meeting, bytes, opens } = effect {
+                let Some(guest) = &mut self.guest else { return };
+                let met = self.meetings.meet(self.now, meeting, guest.seat, opens);
+                let answer = RelayInput::MeetingAnswered { request, met: met.map(|_other| ()) };
+                let decisions = guest.connection.handle(answer, self.now);
+                self.carry_out_guest(decisions);
+                if let Ok(Some(other)) = met
+                    && !bytes.is_empty()
+                {
+                    self.met(other, meeting, bytes);
+                }
+            }
         }
     }
 
@@ -353,10 +455,25 @@ impl World {
         }
         for effect in effects {
             match effect {
-                Decision::Attach(log) => person.attached.push(log),
+                Decision::Attach(log) => self.people[index].attached.push(log),
                 Decision::Close { .. } => {
-                    person.connection = None;
-                    person.inputs.push(Input::Disconnected);
+                    self.people[index].connection = None;
+                    self.people[index].inputs.push(Input::Disconnected);
+                }
+                Decision::Meet { request, meeting, bytes, opens } => {
+                    let met = self.meetings.meet(self.now, meeting, index, opens);
+                    self.relay_input(index, RelayInput::MeetingAnswered { request, met: met.map(|_other| ()) });
+                    if let Ok(Some(other)) = met
+                        && !bytes.is_empty()
+                    {
+                        self.met(other, meeting, bytes);
+                    }
+                }
+                Decision::Expel(device) => {
+                    let of = |person: &Person| person.connection.as_ref().and_then(Connection::device) == Some(device);
+                    if let Some(expelled) = self.people.iter().position(of) {
+                        self.relay_input(expelled, RelayInput::Revoked);
+                    }
                 }
                 _ => {}
             }
@@ -372,6 +489,25 @@ impl World {
 }
 
 impl Person {
+    fn new(handle: Handle, engine: Engine, disk: Records, rng: ChaCha20Rng) -> Person {
+        Person {
+            handle,
+            engine,
+            disk,
+            connection: None,
+            attached: vec![],
+            inputs: vec![Input::Tick],
+            events: vec![],
+            replies: vec![],
+            hand: Box::new(|frame| vec![frame]),
+            sent: vec![],
+            loses: |_| false,
+            clock_offset: 0,
+            by_handle: Rc::default(),
+            rng,
+        }
+    }
+
     pub(crate) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
         self.events.iter().any(wanted)
     }

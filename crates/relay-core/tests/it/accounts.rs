@@ -115,7 +115,7 @@ fn an_account_log_grows_by_compare_and_swap() {
     let mut world = World::new();
     let mut device = Device::new(1);
     let id = world.register(&mut device, "alice");
-    let publish = |entry: Vec<u8>| ToRelay::Publish { request: 3, entry };
+    let publish = |entry: Vec<u8>| ToRelay::Publish { request: 3, entry, inbox: None };
     let (first, rival) = (device.rotation(10), device.rotation(12));
     assert_eq!(world.ask(id, &publish(first.0.clone())), [FromRelay::Done { request: 3 }]);
     assert_eq!(world.ask(id, &publish(first.0.clone())), [FromRelay::Done { request: 3 }]);
@@ -133,7 +133,7 @@ fn an_account_log_is_bounded() {
     let mut world = World::new();
     let mut device = Device::new(1);
     let id = world.register(&mut device, "alice");
-    let publish = |entry: &SignedEntry| ToRelay::Publish { request: 3, entry: entry.0.clone() };
+    let publish = |entry: &SignedEntry| ToRelay::Publish { request: 3, entry: entry.0.clone(), inbox: None };
     for number in 1..ACCOUNT_ENTRIES_MAX {
         // There is a rate, too.
         world.now = world.now.plus(2_000);
@@ -154,7 +154,7 @@ fn a_retired_account_is_found_and_gets_nothing() {
     let (mut alice, mut bob) = (Device::new(1), Device::new(2));
     let alices = world.register(&mut alice, "alice");
     let bobs = world.register(&mut bob, "bob");
-    let retire = ToRelay::Publish { request: 3, entry: alice.entry(Change::Retire).0 };
+    let retire = ToRelay::Publish { request: 3, entry: alice.entry(Change::Retire).0, inbox: None };
     assert_eq!(world.ask(alices, &retire), [FromRelay::Done { request: 3 }]);
     assert_eq!(world.ask(alices, &retire), [FromRelay::Done { request: 3 }]);
     assert!(matches!(&world.ask(bobs, &by_handle("alice"))[0], FromRelay::Found { entries, .. } if entries.len() == 2));

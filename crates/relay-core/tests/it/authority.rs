@@ -2,7 +2,7 @@ use sealwire_relay_core::{Connection, Decision, Input, StoreFailed, Token};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{FromRelay, IdProof, LookupBy, ToRelay};
 use sealwire_wire::limits::{FRAME_MAX, LOOKUPS_PER_MINUTE};
-use sealwire_wire::{BlobHash, Code, ConversationId, EnvelopeId, LogId, Position};
+use sealwire_wire::{BlobHash, Code, ConversationId, EnvelopeId, LogId, MeetingId, Position};
 
 use crate::device::Device;
 use crate::world::{Id, World, ack, only_code};
@@ -15,7 +15,7 @@ fn every_verb(device: &Device) -> Vec<ToRelay> {
         ack(device.inbox_log(), 1),
         ToRelay::Lookup { request: 1, by: LookupBy::Handle("alice".to_owned()) },
         device.register("alice"),
-        ToRelay::Publish { request: 1, entry: device.rotation(10).0 },
+        ToRelay::Publish { request: 1, entry: device.rotation(10).0, inbox: None },
         ToRelay::SetPresence { token: None },
         ToRelay::Watch { tokens: vec![] },
         ToRelay::Attach { request: 1, conversation },
@@ -31,8 +31,9 @@ fn every_verb(device: &Device) -> Vec<ToRelay> {
         ToRelay::PutBlob { request: 1, hash: BlobHash([1; 32]), size: 1, offset: 0, bytes: vec![1] },
         ToRelay::GetBlob { request: 1, hash: BlobHash([1; 32]), offset: 0 },
         ToRelay::PublishKeyPackages { request: 1, replace: false, one_time: vec![vec![1]], last_resort: None },
-        ToRelay::ClaimKeyPackages { request: 1, account: device.log.id() },
+        ToRelay::ClaimKeyPackages { request: 1, account: device.log.id(), device: None },
         ToRelay::ListLogs { request: 1 },
+        ToRelay::Meet { request: 1, meeting: MeetingId([1; 16]), bytes: vec![1] },
     ]
 }
 
@@ -40,6 +41,8 @@ fn expect(state: &str, frame: &ToRelay) -> Option<Code> {
     match (state, frame) {
         ("fresh", _) => Some(Code::WrongOrder),
         ("unregistered", ToRelay::Register { .. }) => None,
+        // It may come, and nobody is there.
+        ("unregistered", ToRelay::Meet { .. }) => Some(Code::NotFound),
         ("unregistered", _) => Some(Code::NotAllowed),
         ("restored", ToRelay::Lookup { .. } | ToRelay::Publish { .. } | ToRelay::Ack { .. }) => None,
         ("restored", _) => Some(Code::Restored),
@@ -100,7 +103,7 @@ fn another_device_gains_nothing() {
 
     // Read or acknowledge her inbox, change her account, take her name, her inbox or her genesis.
     assert_eq!(world.refusal(mallorys, &ack(alice.inbox_log(), 1)), Code::NotAllowed);
-    let entry = ToRelay::Publish { request: 2, entry: alice.rotation(10).0 };
+    let entry = ToRelay::Publish { request: 2, entry: alice.rotation(10).0, inbox: None };
     assert_eq!(world.refusal(mallorys, &entry), Code::HeadMoved);
     assert_eq!(world.refusal(mallorys, &alice.register("alice")), Code::AlreadyRegistered);
     let third = Device::new(3);
@@ -184,10 +187,11 @@ fn what_is_not_offered_is_unknown() {
                 | ToRelay::GetBlob { .. }
                 | ToRelay::PublishKeyPackages { .. }
                 | ToRelay::ClaimKeyPackages { .. }
+                | ToRelay::Meet { .. }
         )
     };
     let frames: Vec<_> = every_verb(&device).into_iter().filter(optional).collect();
-    assert_eq!(frames.len(), 8);
+    assert_eq!(frames.len(), 9);
     for frame in &frames {
         for id in [stranger, unregistered, id] {
             let [FromRelay::Failed(failed)] = &world.ask(id, frame)[..] else { panic!() };

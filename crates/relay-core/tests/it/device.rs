@@ -2,8 +2,8 @@
 
 use ed25519_dalek::{Signer, SigningKey};
 use sealwire_keys::{
-    AccountEntry, AccountKind, AccountLog, Change, DeviceCard, DeviceKey, DirectKey, LogInToBeSigned, Mode,
-    SignedEntry, Suite, sign_entry,
+    AccountEntry, AccountKind, AccountLog, Change, DeviceCard, DeviceConsent, DeviceKey, DirectKey, LogInToBeSigned,
+    Mode, SignedEntry, Suite, sign_entry,
 };
 use sealwire_wire::direct::{HEADER, SENDER_HINT};
 use sealwire_wire::entry::Entry;
@@ -42,6 +42,28 @@ impl Device {
             committed: Incarnation([seed; 16]),
             pending: Incarnation([seed ^ 0x80; 16]),
         }
+    }
+
+    /// One that talks in conversations, with an account of its own.
+    pub(crate) fn talking(seed: u8) -> Device {
+        let mut device = Device::new(seed);
+        let change = Change::Genesis { kind: AccountKind::Person, device: device.card() };
+        let (account, signer) = (AccountId([0; 32]), device.id());
+        let genesis = AccountEntry { account, number: 0, previous: [0; 32], at: Time(1), change, signer };
+        device.log = AccountLog::begin(sign_entry(&genesis, |bytes| device.key.sign(bytes).to_bytes())).unwrap();
+        device
+    }
+
+    fn card(&self) -> DeviceCard {
+        let key = DeviceKey::parse(&self.key.verifying_key().to_bytes()).unwrap();
+        DeviceCard { key, modes: vec![Mode::Mls], direct: vec![] }
+    }
+
+    /// The entry with which this device adds another, which agrees.
+    pub(crate) fn adds(&self, new: &Device) -> SignedEntry {
+        let consent = DeviceConsent { account: self.log.id(), device: new.id() };
+        let consent = new.key.sign(&consent.encode()).to_bytes();
+        self.entry(Change::AddDevice { device: new.card(), consent })
     }
 
     pub(crate) fn id(&self) -> DeviceId {

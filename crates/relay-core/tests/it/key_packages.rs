@@ -35,7 +35,7 @@ fn numbered(numbers: std::ops::Range<u8>) -> Vec<Vec<u8>> {
 }
 
 fn claim(of: &Device) -> ToRelay {
-    ToRelay::ClaimKeyPackages { request: 5, account: of.log.id() }
+    ToRelay::ClaimKeyPackages { request: 5, account: of.log.id(), device: None }
 }
 
 fn claimed(of: &Device, byte: u8, is_last_resort: bool) -> [FromRelay; 1] {
@@ -89,10 +89,10 @@ fn who_replaces_leaves_nothing_of_before() {
 #[test]
 fn nobody_and_the_retired_have_none() {
     let Two { mut world, alices, bob, bobs, .. } = two();
-    let nobody = ToRelay::ClaimKeyPackages { request: 5, account: AccountId([7; 32]) };
+    let nobody = ToRelay::ClaimKeyPackages { request: 5, account: AccountId([7; 32]), device: None };
     assert_eq!(world.refusal(alices, &nobody), Code::NotFound);
     world.ask(bobs, &publish(numbered(0..5), Some(9)));
-    let retire = ToRelay::Publish { request: 3, entry: bob.entry(Change::Retire).0 };
+    let retire = ToRelay::Publish { request: 3, entry: bob.entry(Change::Retire).0, inbox: None };
     assert_eq!(world.ask(bobs, &retire), [FromRelay::Done { request: 3 }]);
     assert_eq!(world.ask(alices, &claim(&bob)), NONE);
     assert_eq!(world.store.key_packages(bob.id()).unwrap(), 0);
@@ -109,7 +109,7 @@ fn a_restored_device_neither_publishes_nor_claims() {
     assert!(matches!(answer, FromRelay::LoggedIn(LoggedIn::Registered { restored: true, .. })));
     assert_eq!(world.refusal(id, &publish(numbered(0..1), None)), Code::Restored);
     assert_eq!(world.refusal(id, &claim(&alice)), Code::Restored);
-    let rotate = ToRelay::Publish { request: 3, entry: old.rotation(10).0 };
+    let rotate = ToRelay::Publish { request: 3, entry: old.rotation(10).0, inbox: None };
     assert_eq!(world.ask(id, &rotate), [FromRelay::Done { request: 3 }]);
     assert_eq!(world.ask(id, &publish(numbered(0..1), None)), DONE);
 }

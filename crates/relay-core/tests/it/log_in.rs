@@ -156,7 +156,7 @@ fn a_restored_store_publishes_new_keys_first() {
     assert_eq!(world.refusal(id, &device.append(device.inbox_log(), 1, 10)), Code::Restored);
     assert_eq!(world.refusal(id, &ToRelay::Watch { tokens: vec![] }), Code::Restored);
     let rotation = device.rotation(10).0;
-    let publish = ToRelay::Publish { request: 5, entry: rotation };
+    let publish = ToRelay::Publish { request: 5, entry: rotation, inbox: None };
     assert_eq!(world.ask(id, &publish), [FromRelay::Done { request: 5 }]);
 
     // The answer was lost: it comes back with what is confirmed, and is active.
@@ -175,7 +175,7 @@ fn a_repeated_rotation_ends_the_restored_standing() {
     let mut device = Device::new(1);
     let id = world.register(&mut device, "alice");
     let backup = device.clone();
-    let publish = ToRelay::Publish { request: 5, entry: device.rotation(10).0 };
+    let publish = ToRelay::Publish { request: 5, entry: device.rotation(10).0, inbox: None };
     assert_eq!(world.ask(id, &publish), [FromRelay::Done { request: 5 }]);
     for _ in 0..2 {
         world.log_in(&device);

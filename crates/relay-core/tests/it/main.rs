@@ -6,6 +6,7 @@ mod authority;
 mod conversations;
 mod delivery;
 mod device;
+mod devices;
 mod key_packages;
 mod log_in;
 mod presence;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use sealwire_relay_core::{Connection, Decision, Features, Growth, Input, Policy, Registration, Relay, serve};
+use sealwire_relay_core::{
+    Connection, Decision, Features, Growth, Input, Meetings, Policy, Registration, Relay, serve,
+};
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
 use sealwire_wire::frame::{FromRelay, Hello, LoggedIn, ToRelay};
@@ -19,6 +21,7 @@ pub(crate) struct World {
     pub(crate) store: MemoryStore,
     pub(crate) now: Time,
     connections: BTreeMap<Id, Seat>,
+    meetings: Meetings<Id>,
     opened: u8,
 }
 
@@ -49,7 +52,14 @@ impl World {
     pub(crate) fn with(policy: impl Into<Policy>) -> World {
         let store = MemoryStore::new(InstanceId([1; 16]), Limits::default());
         let relay = relay(NAME, 7, InstanceId([1; 16]), policy);
-        World { relay, store, now: Time(1_700_000_000_000), connections: BTreeMap::new(), opened: 0 }
+        World {
+            relay,
+            store,
+            now: Time(1_700_000_000_000),
+            connections: BTreeMap::new(),
+            meetings: Meetings::default(),
+            opened: 0,
+        }
     }
 
     /// Opens a connection without Origin and exporter.
@@ -175,6 +185,21 @@ impl World {
                 seat.watched.clone_from(&tokens);
                 for token in tokens {
                     self.tell_presence_to(id, token);
+                }
+            }
+            Decision::Meet { request, meeting, bytes, opens } => {
+                let met = self.meetings.meet(self.now, meeting, id, opens);
+                self.give(id, Input::MeetingAnswered { request, met: met.map(|_other| ()) });
+                if let Ok(Some(other)) = met
+                    && !bytes.is_empty()
+                {
+                    self.give(other, Input::Met { meeting, bytes });
+                }
+            }
+            Decision::Expel(device) => {
+                let of = self.connections.iter().find(|(_, seat)| seat.device == Some(device)).map(|(id, _)| *id);
+                if let Some(expelled) = of {
+                    self.give(expelled, Input::Revoked);
                 }
             }
             Decision::Close { reason, .. } => seat.closed = Some(reason),

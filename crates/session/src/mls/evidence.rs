@@ -59,8 +59,8 @@ impl Evidence {
         log.and_then(|log| log.device(member.device)).is_some_and(|card| card.modes.contains(&Mode::Mls))
     }
 
-    /// Whether it shows that a device is not one of its account any more.
-    pub(crate) fn disowns(&self, member: &Member) -> bool {
-        self.0.get(&member.account).is_some_and(|log| log.is_retired() || log.device(member.device).is_none())
+    /// Whether it shows that a device is not one of its account any more. A log that is too old to list it shows nothing.
+    pub fn disowns(&self, member: &Member) -> bool {
+        self.0.get(&member.account).is_some_and(|log| log.is_retired() || log.is_revoked(member.device))
     }
 }
