@@ -9,7 +9,7 @@ use sealwire_engine::{
 use sealwire_relay_core::Input as RelayInput;
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{AccountId, ConversationId, LogId, Time};
+use sealwire_wire::{AccountId, ConversationId, LogId, Position, Time};
 
 use crate::check::{self, CANARY, Expected, Violation, Wiretap};
 use crate::device::{Device, Stepped, Talks, ToNetwork, Trouble, send};
@@ -225,6 +225,13 @@ impl World {
         self.run_until(None)?;
         self.quiet();
         self.run_until(Some(self.now.plus(QUIET_MS)))?;
+        // Keys are replaced on schedule (C11), at some time of somebody's clock: not in the middle of that.
+        for _ in 0..12 {
+            if self.is_settled() {
+                break;
+            }
+            self.run_until(Some(self.now.plus(5_000)))?;
+        }
         self.check()
     }
 
@@ -768,6 +775,18 @@ impl World {
             return Err(format!("L4: {} envelopes for {outgoing} contents", self.wiretap.envelopes()));
         }
         Ok(())
+    }
+
+    /// Whether no change of a conversation is on its way.
+    fn is_settled(&self) -> bool {
+        let mut positions: BTreeMap<ConversationId, BTreeSet<Position>> = BTreeMap::new();
+        let views = self.devices.iter().flat_map(Device::conversations).filter(|view| view.active && !view.out);
+        let mut waits = false;
+        for view in views {
+            waits |= view.waiting > 0;
+            positions.entry(view.conversation).or_default().insert(view.read_upto);
+        }
+        !waits && positions.values().all(|positions| positions.len() == 1)
     }
 
     /// L5, C6, C10: all members of a conversation have one state, the relay's roster is that of the tree, and nobody is left

@@ -49,6 +49,19 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Make keys and an account. Repeat it with another handle if the relay refused the first.
     Init(Init),
+    /// Link a new device to the account: run it on both. Where there is an account, it shows a code; where there is none, it
+    /// asks for one.
+    Link(Link),
+    /// List the devices of the account.
+    Devices,
+    /// Take a device from the account, for good: one that is lost, say. It is taken out of every conversation.
+    Revoke {
+        /// Which one: the beginning of its id, as `sealwire devices` shows it.
+        device: String,
+        /// "I know that it is the one that I am using."
+        #[arg(long)]
+        yes: bool,
+    },
     /// Show who this is.
     Whoami,
     /// Send a message.
@@ -180,6 +193,25 @@ pub(crate) struct Init {
     /// How long receipts are gathered, in milliseconds. Shorter tells the relay more of when somebody reads.
     #[arg(long, value_name = "MS", hide = true, value_parser = clap::value_parser!(u64).range(..=60_000))]
     pub(crate) receipt_delay: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Link {
+    /// On the new device: the relay's address [default: wss:// and the relay's name in the code].
+    #[arg(long, value_name = "URL")]
+    pub(crate) relay: Option<String>,
+    /// On the new device: a PEM file with the certificate of a relay that made its own; copied into the home.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) relay_cert: Option<PathBuf>,
+    /// On the new device: a proxy in front of the relay ends TLS. Only where the operator says so.
+    #[arg(long)]
+    pub(crate) behind_proxy: bool,
+    /// On the new device: lock it with a passphrase instead of a key file.
+    #[arg(long)]
+    pub(crate) passphrase: bool,
+    /// How long to wait for the other device, and for the person.
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Args, Debug)]

@@ -256,6 +256,11 @@ impl Chat {
                 Ok(())
             }
             Event::Presence { .. } | Event::Registered { .. } => Ok(()),
+            Event::SaidElsewhere { conversation, with, content, .. }
+                if self.with == Some(with.map_or(Talk::Group(conversation), Talk::Person)) =>
+            {
+                self.screen.line(&format!("you (another device): {}", said(&content.part)))
+            }
             Event::ContactAdded { account, handle } if handle.is_some() && handle == self.handle => {
                 self.with = Some(Talk::Person(account));
                 Ok(())

@@ -88,7 +88,7 @@ async fn create(
     if let Some(delay) = options.receipt_delay {
         account = account.receipt_delay_ms(delay);
     }
-    if let Some(certificate) = keep_certificate(home, options)? {
+    if let Some(certificate) = keep_certificate(home, options.relay_cert.as_deref())? {
         account = account.relay_certificate(certificate);
     }
     Ok(Client::create(home, unlock, account).await?)
@@ -113,7 +113,7 @@ async fn again(
         );
         return Err(Failure::new(Exit::Failed, words));
     }
-    if let Some(certificate) = keep_certificate(home, options)? {
+    if let Some(certificate) = keep_certificate(home, options.relay_cert.as_deref())? {
         let store = ClientStore::open(home, &unlock).map_err(Error::Store)?;
         store.set_setting("relay-certificate", &certificate.to_string_lossy()).map_err(Error::Store)?;
     }
@@ -137,8 +137,8 @@ async fn again(
 }
 
 /// Copies the certificate, so that it is there wherever the next command is run.
-fn keep_certificate(home: &Path, options: &Init) -> Result<Option<PathBuf>, Failure> {
-    let Some(from) = &options.relay_cert else { return Ok(None) };
+pub(crate) fn keep_certificate(home: &Path, certificate: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    let Some(from) = certificate else { return Ok(None) };
     let failure = |words: String| Failure::new(Exit::Failed, format!("{}: {words}", from.display()));
     let pem = fs::read_to_string(from).map_err(|error| failure(error.to_string()))?;
     if !pem.contains("-----BEGIN CERTIFICATE-----") {
@@ -161,7 +161,7 @@ fn make_private_folder(home: &Path) -> std::io::Result<()> {
 }
 
 /// An account that is not registered has no messages, so its events can be read to the end.
-async fn registered(client: &Client, mut events: Events, patience: Duration) -> Result<(), Failure> {
+pub(crate) async fn registered(client: &Client, mut events: Events, patience: Duration) -> Result<(), Failure> {
     let mut names = Names::of(client.clone());
     let waiting = async {
         while let Some(event) = events.next().await {
@@ -181,7 +181,7 @@ async fn registered(client: &Client, mut events: Events, patience: Duration) -> 
     tokio::time::timeout(patience, waiting).await.unwrap_or_else(|_| late())
 }
 
-fn show(screen: Screen, home: &Path, profile: &Profile, mode: Mode) -> Result<(), Failure> {
+pub(crate) fn show(screen: Screen, home: &Path, profile: &Profile, mode: Mode) -> Result<(), Failure> {
     screen.object("profile", fields(home, profile, mode))?;
     let line = |name: &str, value: &str| screen.headed(&format!("{name:<10}"), value);
     let pending = if profile.registered { "" } else { " (not registered yet: repeat `sealwire init`)" };

@@ -9,6 +9,7 @@ mod doctor;
 mod group;
 mod home;
 mod init;
+mod link;
 mod notice;
 mod output;
 mod people;
@@ -57,6 +58,9 @@ fn run(arguments: Arguments, screen: Screen) -> Result<(), Failure> {
 async fn with_account(home: &std::path::Path, screen: Screen, command: Command) -> Result<(), Failure> {
     match command {
         Command::Init(options) => init::init(home, screen, &options).await,
+        Command::Link(options) => link::link(home, screen, &options).await,
+        Command::Devices => link::devices(home, screen).await,
+        Command::Revoke { device, yes } => link::revoke(home, screen, &device, yes).await,
         Command::Whoami => init::whoami(home, screen).await,
         Command::Send(options) => talk::send(home, screen, &options).await,
         Command::Listen(options) => talk::listen(home, screen, &options).await,

@@ -9,7 +9,7 @@ use sealwire_client::{
 };
 use sealwire_wire::Code;
 
-use crate::output::Exit;
+use crate::output::{Exit, said};
 use crate::terminal;
 
 /// An event, told.
@@ -128,6 +128,14 @@ impl Names {
         self.learn_groups().await;
         self.groups.get(&group).cloned().unwrap_or_else(|| format!("the group {}", short(group)))
     }
+}
+
+/// What a device is told that was taken from its account.
+const REVOKED: &str = "this device was taken from its account: nothing comes to it any more, and what is here stays. To use it again, link it anew in another --home";
+
+/// How a device is called: it has no name.
+fn short_device(device: sealwire_client::DeviceId) -> String {
+    device.to_string().chars().take(8).collect()
 }
 
 /// How a group is called in a sentence: its name is its members' choice, so it is short, on one line and in quotes.
@@ -271,6 +279,19 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
         Event::RelayRestored => Notice::note("relay-restored", None, "the relay was restored from a backup; what it may have lost is sent again".into()),
         Event::StoreDamaged => Notice::warning("store-damaged", None, "messages that came cannot be read from this account's files; what comes from now on is shown. `sealwire doctor` checks the files: a failing disk, perhaps".into()),
         Event::Replaced => Notice::end("replaced", Exit::Failed, "another connection of this account took over; if you did not open one, a copy of your files is in use: `sealwire doctor`".into()),
+        Event::LinkAsks { digits } => Notice::warning("link-asks", None, format!("a device wants to be linked to this account and shows {digits}; if that is not you, nothing happens unless you say yes where the code is shown")),
+        Event::LinkEnded { reason } => Notice::note("link-ended", None, format!("no device was linked: {reason}")),
+        Event::DeviceAdded { device } => Notice::warning("device-added", None, format!("this account has one more device, {}. If you have not linked it, take it out: `sealwire revoke {}`", short_device(*device), short_device(*device))),
+        Event::DeviceRevoked { is_this: true, .. } => Notice::end("device-revoked", Exit::Refused, REVOKED.into()),
+        Event::DeviceRevoked { device, is_this: false } => Notice::warning("device-revoked", None, format!("{} is not a device of this account any more", short_device(*device))),
+        Event::SaidElsewhere { conversation, with, content, .. } => {
+            let to = match with {
+                Some(account) => names.name(*account).await,
+                None => names.group(*conversation).await,
+            };
+            Notice::note("said-elsewhere", *with, format!("you, from another device, to {to}: {}", terminal::excerpt(&said(&content.part)))).of(conversation)
+        }
+        Event::LogIn(LogInProblem::NotLinkedYet) => Notice::note("not-linked-yet", None, "the other device has not put this one into the account yet; trying again. If it stays so, delete this home and link it anew".into()),
         Event::LogIn(problem) => Notice::end("log-in", Exit::Refused, log_in(problem)),
         Event::Refused { code, text } => Notice::warning("refused", None, format!("the relay refused something: {} ({})", terminal::line(text), code.name())),
     })
@@ -294,6 +315,8 @@ fn log_in(problem: &LogInProblem) -> String {
             format!("the relay at this address calls itself {found}, which is not the host of your handle; if that is where you want to be, `sealwire init NAME@{found}` in another --home")
         }
         LogInProblem::RelayKeyChanged => "the relay's key is not the one that was pinned: either its operator made a new one, or this is another relay. Ask the operator; if it is right, `sealwire trust-relay`".into(),
+        LogInProblem::Revoked => REVOKED.into(),
+        LogInProblem::NotLinkedYet => "this device is not in its account yet".into(),
         LogInProblem::Unsuitable => "this relay does not serve inboxes for this account, or speaks another protocol; ask its operator which version it runs".into(),
         LogInProblem::Refused(code @ Code::BadSignature, text) => {
             format!("the relay refused the log-in: {} ({}); where a proxy in front of it ends TLS, its operator says so: repeat `sealwire init` with --behind-proxy", terminal::line(text), code.name())

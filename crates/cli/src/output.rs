@@ -51,7 +51,7 @@ impl From<Error> for Failure {
         let exit = match &error {
             Error::Handle(_) | Error::Address(_) => Exit::Usage,
             Error::Refused(Refusal::Offline | Refusal::TryAgain(_)) => Exit::Offline,
-            Error::Refused(_) => Exit::Refused,
+            Error::Refused(_) | Error::Link(_) => Exit::Refused,
             Error::Store(_) | Error::NotSaved(_) | Error::Read(_) | Error::Closed => Exit::Failed,
         };
         Failure::new(exit, error.to_string())

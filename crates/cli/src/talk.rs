@@ -227,7 +227,7 @@ pub(crate) async fn sender(message: &Incoming, names: &mut Names) -> String {
     names.sender(message).await.unwrap_or_else(|| message.from.to_string())
 }
 
-async fn show(screen: Screen, message: &Incoming, request: bool, names: &mut Names) -> Result<(), Failure> {
+pub(crate) async fn show(screen: Screen, message: &Incoming, request: bool, names: &mut Names) -> Result<(), Failure> {
     screen.object("message", incoming(message, names.sender(message).await, request))?;
     let mark = if request { " (request)" } else { "" };
     let (who, within) = (sender(message, names).await, within(message, names).await);

@@ -7,8 +7,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sealwire_engine::{
-    Command, ContactView, ConversationView, Engine, Event, GroupChange, Invite, MessageState, Mode, Profile, Refusal,
-    Reply, Role, Settings, StoredMessage, StoredQuarantine, Suite, Talk, To,
+    Command, ContactView, ConversationView, Engine, Event, GroupChange, Invite, LinkEnd, MessageState, Mode, Profile,
+    Refusal, Reply, Role, Settings, StoredMessage, StoredQuarantine, Suite, Talk, To,
 };
 use sealwire_wire::content::{BYTES, Part};
 use sealwire_wire::handle::{Handle, HandleError};
@@ -154,6 +154,9 @@ pub enum Error {
     /// What is to be sent cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] std::io::Error),
+    /// This device was not linked.
+    #[error("not linked: {0}")]
+    Link(LinkEnd),
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
@@ -194,13 +197,8 @@ impl Client {
         let (folder, mode) = (folder.to_owned(), account.mode);
         let (engine, store, relay) = blocking(move || {
             let mut store = ClientStore::create(&folder, &unlock)?;
-            store.set_setting("relay", &account.relay.to_string())?;
-            if let Some(root) = &account.root {
-                store.set_setting("relay-certificate", &root.to_string_lossy())?;
-            }
-            if account.behind_proxy {
-                store.set_setting(BEHIND_PROXY, YES)?;
-            }
+            let relay = account.relay.with_root(account.root).behind_proxy(account.behind_proxy);
+            store_address(&store, &relay)?;
             if account.mode == Mode::Direct {
                 store.set_setting(MODE, DIRECT)?;
             }
@@ -215,7 +213,7 @@ impl Client {
             };
             let (engine, step) = Engine::create(settings, now(), &mut UnwrapErr(SysRng));
             store.commit(&step.changes)?;
-            Ok((engine, store, account.relay.with_root(account.root).behind_proxy(account.behind_proxy)))
+            Ok((engine, store, relay))
         })
         .await?;
         Ok(Client::start(engine, store, relay, mode))
@@ -264,7 +262,7 @@ impl Client {
         Ok(load(&ClientStore::open(folder, unlock)?)?.profile())
     }
 
-    fn start(engine: Engine, store: ClientStore, relay: RelayAddress, mode: Mode) -> (Client, Events) {
+    pub(crate) fn start(engine: Engine, store: ClientStore, relay: RelayAddress, mode: Mode) -> (Client, Events) {
         let (requests, requests_out) = mpsc::channel(REQUESTS);
         let (events_in, events) = mpsc::channel(EVENTS);
         let (states, _) = broadcast::channel(EVENTS);
@@ -601,6 +599,18 @@ impl Sent {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+/// Where the relay is, so that the next process finds it.
+pub(crate) fn store_address(store: &ClientStore, relay: &RelayAddress) -> Result<(), Error> {
+    store.set_setting("relay", &relay.to_string())?;
+    if let Some(root) = relay.extra_root() {
+        store.set_setting("relay-certificate", &root.to_string_lossy())?;
+    }
+    if relay.is_behind_proxy() {
+        store.set_setting(BEHIND_PROXY, YES)?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
 }

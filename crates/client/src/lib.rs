@@ -37,8 +37,10 @@
 //! [`Account::direct`] makes an account for peers that know nothing else: static keys, no forward secrecy, no groups.
 //!
 //! A device that has missed a change of a conversation ([`Event::Behind`]) asks to be added again by itself; any other
-//! member's device that is connected answers. Not here yet: several devices for one person, fetching again what was said
-//! meanwhile, attachments.
+//! member's device that is connected answers. Not here yet: fetching again what was said meanwhile, attachments.
+//!
+//! A person has up to 32 devices: [`Client::link_code`] on one of them shows a code, [`Client::link`] on the new one reads
+//! it, and it is in every conversation from then on.
 //!
 //! Private keys are made here and stay here. What leaves is sealed for the device that it is for; the relay routes it
 //! and cannot read it. See `docs/guarantees.md` for what that means and which test shows it.
@@ -46,18 +48,20 @@
 
 mod client;
 mod driver;
+mod link;
 mod socket;
 mod store;
 
 pub use client::{Account, Client, Error, Events, Sent};
+pub use link::{LinkCode, NoCode};
 pub use sealwire_engine::{
-    Command, ContactView, ConversationKind, ConversationView, Event, GroupChange, Incoming, Invite, LogInProblem,
-    MessageState, Mode, Profile, QuarantineReason, Refusal, Reply, RequestView, Role, StoredMessage, StoredQuarantine,
+    Command, ContactView, ConversationKind, ConversationView, DeviceView, Event, GroupChange, Incoming, Invite, LinkEnd,
+    LogInProblem, MessageState, Mode, Profile, QuarantineReason, Refusal, Reply, RequestView, Role, StoredMessage, StoredQuarantine,
     Talk, To, UnsentReason,
 };
 pub use sealwire_keys::SafetyNumber;
 pub use sealwire_wire::content::{Content, Part};
 pub use sealwire_wire::handle::Handle;
-pub use sealwire_wire::{AccountId, Code, ContentId, ConversationId, Time};
+pub use sealwire_wire::{AccountId, Code, ContentId, ConversationId, DeviceId, Time};
 pub use socket::{AddressError, RelayAddress};
 pub use store::{ClientStore, StoreError, Unlock};

@@ -76,6 +76,14 @@ impl RelayAddress {
         self
     }
 
+    pub(crate) fn extra_root(&self) -> Option<&PathBuf> {
+        self.extra_root.as_ref()
+    }
+
+    pub(crate) fn is_behind_proxy(&self) -> bool {
+        self.behind_proxy
+    }
+
     fn is_tls(&self) -> bool {
         self.uri.scheme_str() == Some("wss")
     }

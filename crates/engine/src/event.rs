@@ -140,7 +140,7 @@ pub enum LinkEnd {
     #[error("the connection ended before it was done; ask for a new code")]
     Cut,
     /// The relay offers no meetings, or is another one.
-    #[error("the relay refused, or is not the one of the code")]
+    #[error("the relay refused: it is older than this program, or not the one of the code")]
     Refused,
     /// There are more contacts than can be handed over.
     #[error("there is more to hand over than fits")]

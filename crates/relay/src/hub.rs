@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sealwire_relay_core::{Growth, Meetings, NotMet};
+use sealwire_relay_core::{Growth, Meetings};
 use sealwire_wire::frame::RequestId;
 use sealwire_wire::{DeviceId, LogId, MeetingId, PresenceToken, Time};
 

@@ -31,7 +31,7 @@ pub use self::group::{
     Changes, CommitError, Committed, Group, JoinError, Joined, Opened, OpenedError, Place, SealedError,
 };
 pub use self::judge::{Applied, InvalidCommit, Judged};
-pub use self::key_package::{KeyPackageError, KeyPackageRef, ReceivedKeyPackage, make_key_package};
+pub use self::key_package::{KeyPackageError, KeyPackageRef, ReceivedKeyPackage, make_key_package, welcomed};
 pub use self::leaf::Member;
 pub use self::readd::{make_readd, read_readd};
 pub use self::records::{PageChange, Records, RecordsError};

@@ -44,7 +44,8 @@ impl Engine {
     /// Conversations that a store does not know, because it was put back, are in none of its records, but in rosters. A store
     /// may have been put back whenever a process starts with it.
     pub(crate) fn list_logs(&mut self, turn: &mut Turn<'_>) {
-        if (self.own.lists_due || self.is_fresh) && self.is_mls() {
+        let is_asked = self.link.is_asked(&Asked::Logs);
+        if (self.own.lists_due || self.is_fresh) && self.is_mls() && self.link.is_active() && !is_asked {
             self.ask(turn, Asked::Logs, |request| ToRelay::ListLogs { request });
         }
     }

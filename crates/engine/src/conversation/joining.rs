@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sealwire_keys::{blob_hash, one_to_one};
-use sealwire_session::mls::{Group, Joined};
+use sealwire_session::mls::{Group, Joined, KeyPackageRef, welcomed};
 use sealwire_wire::conversation::{ConversationKind, WelcomeBody};
 use sealwire_wire::entry::Body;
 use sealwire_wire::frame::ToRelay;
@@ -115,6 +115,12 @@ impl Engine {
             // It comes again: an acknowledgement was lost.
             return Ok(());
         }
+        let is_unproven = known.is_some_and(|c| (c.unproven || c.seeks) && c.joined_by.is_some() && c.is_active());
+        if is_unproven && welcomed(&body.welcome).iter().any(|KeyPackageRef(key)| self.key_packages.contains_key(key)) {
+            // Removed and added again since, while it was away: where it stands was the relay's word alone (seed 95079).
+            self.fall_behind(turn, id);
+        }
+        let known = self.conversations.get(&id);
         // The other one of a conversation of two may begin it anew, as its next generation; else it stays as it is.
         let standing = known.filter(|conversation| stands(conversation));
         let generation = standing.map(|conversation| conversation.group.as_ref().map_or(0, |g| g.data().generation));
@@ -135,6 +141,13 @@ impl Engine {
         {
             // The keys that it was made for are lost: the next request brings others.
             conversation.own_readd = None;
+        }
+        if joined.is_err() && !self.conversations.contains_key(&id) {
+            // Made for a key package whose keys this store has lost, perhaps: where the relay says that this device is in that
+            // conversation, it asks to be added again (seed 93250).
+            self.own.lists_due = true;
+            self.save_own(turn);
+            self.list_logs(turn);
         }
         let joined = joined.map_err(|_| QuarantineReason::BadWelcome)?;
         let is_later = |joined: &Joined| generation.is_none_or(|before| joined.group.data().generation > before);

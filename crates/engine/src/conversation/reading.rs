@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use sealwire_keys::{chain_step, content_id};
-use sealwire_session::mls::{Applied, InvalidCommit, Opened, OpenedError};
+use sealwire_session::mls::{Applied, InvalidCommit, Member, Opened, OpenedError};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, GroupData};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -380,7 +380,13 @@ impl Engine {
         let mut removed: Vec<_> = applied.removed.iter().map(|member| member.account).collect();
         removed.retain(|account| !present.contains(account));
         removed.dedup();
+        // Whoever had a device in it already, or comes back, was there before.
+        let of = |members: &[Member], account| members.iter().filter(|member| member.account == account).count();
+        let was_there = |account| {
+            of(&applied.removed, account) > 0 || of(&group.members(), account) > of(&applied.added, account)
+        };
         let mut added: Vec<_> = applied.added.iter().map(|member| member.account).collect();
+        added.retain(|account| !was_there(*account));
         added.dedup();
         if !added.is_empty() || !removed.is_empty() {
             turn.event(Event::Members { conversation: id, by, added, removed });

@@ -1,7 +1,9 @@
 //! Key packages: what a device publishes so that it can be added while it is away (C9).
 
 use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
-use openmls::prelude::{ExtensionType, KeyPackage, KeyPackageIn, LeafNodeIndex, ProtocolVersion};
+use openmls::prelude::{
+    ExtensionType, KeyPackage, KeyPackageIn, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, ProtocolVersion,
+};
 use openmls_traits::OpenMlsProvider;
 use rand_core::CryptoRng;
 use sealwire_wire::limits::KEY_PACKAGE_MAX;
@@ -90,6 +92,14 @@ impl ReceivedKeyPackage {
     pub(crate) fn key(&self) -> Option<[u8; 32]> {
         self.package.leaf_node().signature_key().as_slice().try_into().ok()
     }
+}
+
+/// The key packages that a Welcome was made for; none where it is no Welcome.
+pub fn welcomed(welcome: &[u8]) -> Vec<KeyPackageRef> {
+    let Ok(message) = MlsMessageIn::tls_deserialize_exact_bytes(welcome) else { return Vec::new() };
+    let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { return Vec::new() };
+    let keys = welcome.secrets().iter().filter_map(|secrets| records::key_package_key(&secrets.new_member()).ok());
+    keys.map(KeyPackageRef).collect()
 }
 
 impl Records {
