@@ -8,7 +8,8 @@ use std::time::Duration;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use sealwire_client::{
-    Client, ClientStore, DeviceId, DeviceView, Error, Event, LinkCode, LinkEnd, RelayAddress, StoreError, Unlock,
+    Client, ClientStore, ConversationView, DeviceId, DeviceView, Error, Event, LinkCode, LinkEnd, RelayAddress,
+    StoreError, Unlock,
 };
 use serde_json::json;
 
@@ -73,11 +74,24 @@ async fn show_code(home: &Path, screen: Screen, options: &Link) -> Result<(), Fa
     let late = || Err(not_linked(LinkEnd::TimedOut));
     let done = tokio::time::timeout(patience, done).await.unwrap_or_else(|_| late());
     if done.is_ok() {
-        // The new device is added to every conversation; what this takes is on its way.
+        screen.say("it is added to your conversations");
+        added_everywhere(&client).await;
         home::settle(&client, Duration::from_secs(2)).await;
     }
     client.close().await;
     done
+}
+
+/// The new device is in every conversation. Where it takes longer, whichever own device is connected next does the rest.
+async fn added_everywhere(client: &Client) {
+    const LOOK: Duration = Duration::from_millis(100);
+    let is_missing = |views: Vec<ConversationView>| views.iter().any(|view| view.active && view.missing_devices > 0);
+    let added = async {
+        while client.conversations().await.is_ok_and(is_missing) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let _late = tokio::time::timeout(PATIENCE, added).await;
 }
 
 /// The device that is to be one of the account.
@@ -161,7 +175,8 @@ pub(crate) async fn revoke(home: &Path, screen: Screen, which: &str, yes: bool) 
     let client = session.client.clone();
     session.wait(PATIENCE, async move { client.revoke(device).await }).await?;
     screen.object("revoked", json!({ "device": device.to_string() }))?;
-    screen.line(&format!("revoked: {} is out of this account; it is taken out of every conversation", short(device)))?;
+    screen
+        .line(&format!("revoked: {} is out of this account; it is taken out of every conversation", short(device)))?;
     home::settle(&session.client, Duration::from_secs(2)).await;
     session.close().await;
     Ok(())

@@ -96,6 +96,10 @@ impl Names {
         self.known.get(&account).cloned()
     }
 
+    async fn is_own(&self, account: AccountId) -> bool {
+        self.client.profile().await.is_ok_and(|profile| profile.account == account)
+    }
+
     /// As others see it, too: own accounts are `you`.
     async fn all(&mut self, accounts: &[AccountId]) -> String {
         let own = self.client.profile().await.map(|profile| profile.account).ok();
@@ -174,6 +178,14 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
                 _ => Notice::note("state", *to, words),
             }
         }
+        Event::Joined { conversation, by, .. } if names.is_own(*by).await => {
+            let group = names.group(*conversation).await;
+            let words = match group.strip_prefix("the conversation with ") {
+                Some(name) => format!("you are in a conversation with {name}, on this device too"),
+                None => format!("you are in {group}, on this device too"),
+            };
+            Notice::note("joined", Some(*by), words).of(conversation)
+        }
         Event::Joined { conversation, kind: ConversationKind::OneToOne, by, .. } => {
             let name = names.name(*by).await;
             Notice::note("joined", Some(*by), format!("{name} began a conversation with you")).of(conversation)
@@ -187,6 +199,10 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
             let own = names.client.profile().await.map(|profile| profile.account).ok();
             if own.is_some_and(|own| removed.contains(&own)) {
                 // `Removed` comes with it.
+                return None;
+            }
+            if added.is_empty() && removed.is_empty() {
+                // Only devices came or went.
                 return None;
             }
             let (group, by_name) = (names.group(*conversation).await, names.all(&[*by]).await);

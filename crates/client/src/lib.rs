@@ -55,9 +55,9 @@ mod store;
 pub use client::{Account, Client, Error, Events, Sent};
 pub use link::{LinkCode, NoCode};
 pub use sealwire_engine::{
-    Command, ContactView, ConversationKind, ConversationView, DeviceView, Event, GroupChange, Incoming, Invite, LinkEnd,
-    LogInProblem, MessageState, Mode, Profile, QuarantineReason, Refusal, Reply, RequestView, Role, StoredMessage, StoredQuarantine,
-    Talk, To, UnsentReason,
+    Command, ContactView, ConversationKind, ConversationView, DeviceView, Event, GroupChange, Incoming, Invite,
+    LinkEnd, LogInProblem, MessageState, Mode, Profile, QuarantineReason, Refusal, Reply, RequestView, Role,
+    StoredMessage, StoredQuarantine, Talk, To, UnsentReason,
 };
 pub use sealwire_keys::SafetyNumber;
 pub use sealwire_wire::content::{Content, Part};

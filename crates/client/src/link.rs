@@ -181,10 +181,18 @@ mod tests {
         let shown = code.to_string();
         assert_eq!(shown, "sealwire:link:ONUXQ5DFMVXCAIDCPF2GK4ZBEE@relay.example");
         assert_eq!(shown.parse(), Ok(code.clone()));
-        for typed in ["onux-q5df-mvxc-aidc-pf2g-k4zb-ee@relay.example", " ONUXQ5 DFMVXCAIDCPF2GK4ZBEE @relay.example\n"] {
+        for typed in ["onux-q5df-mvxc-aidc-pf2g-k4zb-ee@relay.example", " ONUXQ5 DFMVXCAIDCPF2GK4ZBEE @relay.example\n"]
+        {
             assert_eq!(typed.parse(), Ok(code.clone()), "{typed}");
         }
-        for wrong in ["", "@", "ONUXQ5DFMVXCAIDCPF2GK4ZBEE", "ONUXQ5@relay.example", "0NUXQ5DFMVXCAIDCPF2GK4ZBEE@relay.example", "ONUXQ5DFMVXCAIDCPF2GK4ZBEE@"] {
+        for wrong in [
+            "",
+            "@",
+            "ONUXQ5DFMVXCAIDCPF2GK4ZBEE",
+            "ONUXQ5@relay.example",
+            "0NUXQ5DFMVXCAIDCPF2GK4ZBEE@relay.example",
+            "ONUXQ5DFMVXCAIDCPF2GK4ZBEE@",
+        ] {
             assert_eq!(wrong.parse::<LinkCode>(), Err(NoCode), "{wrong}");
         }
     }

@@ -179,6 +179,8 @@ pub struct ConversationView {
     pub read_upto: Position,
     /// Changes that wait for their turn.
     pub waiting: usize,
+    /// Devices of the own account that are not in it yet.
+    pub missing_devices: usize,
 }
 
 /// A contact as an application sees it.

@@ -807,11 +807,12 @@ impl Engine {
     // What an application sees.
 
     pub(crate) fn conversation_views(&self) -> Vec<ConversationView> {
-        self.conversations.iter().map(|(id, conversation)| conversation_view(*id, conversation)).collect()
+        let missing = |id| self.missing_devices(id).len();
+        self.conversations.iter().map(|(id, conversation)| conversation_view(*id, conversation, missing(*id))).collect()
     }
 }
 
-fn conversation_view(id: ConversationId, conversation: &Conversation) -> ConversationView {
+fn conversation_view(id: ConversationId, conversation: &Conversation, missing_devices: usize) -> ConversationView {
     let group = conversation.group.as_ref();
     let members = group.map(Group::members).unwrap_or_default();
     let role = |account| group.map_or(Role::Member, |group| group.data().role(account));
@@ -828,6 +829,7 @@ fn conversation_view(id: ConversationId, conversation: &Conversation) -> Convers
         authenticator: group.map(Group::epoch_authenticator).unwrap_or_default(),
         read_upto: conversation.cursor,
         waiting: conversation.wants.len(),
+        missing_devices,
     }
 }
 

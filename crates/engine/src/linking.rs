@@ -23,6 +23,8 @@ use crate::step::{Input, Output, Step, Turn};
 
 /// The version of what two devices say to each other.
 const VERSION: u8 = 1;
+/// Said by the sponsor where the person says that the digits differ.
+const DECLINED: &[u8] = &[0];
 /// Said by the new device once it has kept what it was handed, and by its sponsor once it is listed.
 const KEPT: &[u8] = &[1];
 const LISTED: &[u8] = &[2];
@@ -125,6 +127,8 @@ impl Engine {
             return Err(Refusal::NothingToDecide);
         };
         if !is_the_same {
+            let said = channel.say(DECLINED).unwrap_or_default();
+            self.say_in_meeting(turn, meeting, said);
             turn.event(Event::LinkEnded { reason: LinkEnd::Declined });
             return Ok(Reply::Done);
         }
@@ -403,7 +407,11 @@ impl Newcomer {
                 Ok(vec![self.say(said), NewcomerOutput::Digits(digits)])
             }
             NewcomerStage::Compares { mut channel, account, mut heard } => {
-                heard.extend(channel.hear(bytes).map_err(garbled)?);
+                let said = channel.hear(bytes).map_err(garbled)?;
+                if said == DECLINED {
+                    return Err(LinkEnd::Declined);
+                }
+                heard.extend(said);
                 let Some(whole) = whole(&heard)? else {
                     self.stage = NewcomerStage::Compares { channel, account, heard };
                     return Ok(Vec::new());

@@ -4,6 +4,7 @@
 mod account;
 mod decisions;
 mod demo;
+mod devices;
 mod foreign;
 mod group;
 mod talk;
