@@ -3,8 +3,8 @@
 
 use openmls::prelude::tls_codec::{DeserializeBytes, SecretVLBytes};
 use openmls::prelude::{
-    ContentType, GroupEpoch, GroupId, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent,
-    ProtocolMessage,
+    ContentType, GroupEpoch, GroupId, LeafNodeIndex, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn,
+    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolMessage, StagedWelcome,
 };
 use openmls_traits::crypto::OpenMlsCrypto;
 use openmls_traits::storage::{CURRENT_VERSION, Entity, StorageProvider, traits};
@@ -47,10 +47,12 @@ pub(super) fn persist(records: &mut Records, dump: &mut Dump) {
     }
 }
 
+/// What is known of a private key, given all of it: itself, or both or one of its halves.
+pub(super) type Known = fn(&[u8]) -> Vec<u8>;
+
 pub(super) struct Thief<'a> {
     /// Whose disk it took.
     pub(super) device: &'a DeviceSecrets,
-    pub(super) suite: Suite,
     pub(super) group: Vec<u8>,
     pub(super) traffic: &'a Traffic,
 }
@@ -59,9 +61,16 @@ impl Thief<'_> {
     /// Which messages a dump opens, by their numbers: those of its epoch, those of each epoch that commits lead to from
     /// there, and the same from where a commit leads that waits in it, and from where Welcomes lead that it opens.
     pub(super) fn opened(&self, dump: &Dump) -> BTreeSet<usize> {
-        let joined = self.traffic.welcomes.iter().filter_map(|welcome| self.joined(dump, welcome));
-        let starts: Vec<_> = [dump.clone()].into_iter().chain(self.merged(dump)).chain(joined).collect();
-        starts.into_iter().flat_map(|start| self.opened_from(start)).collect()
+        let mut opened = self.opened_by_welcomes(dump, <[u8]>::to_vec);
+        let starts = [dump.clone()].into_iter().chain(self.merged(dump));
+        opened.extend(starts.flat_map(|start| self.opened_from(start)));
+        opened
+    }
+
+    /// Those that open from where Welcomes lead, with what is known of the keys of the key packages in a dump.
+    pub(super) fn opened_by_welcomes(&self, dump: &Dump, known: Known) -> BTreeSet<usize> {
+        let joined = self.traffic.welcomes.iter().filter_map(|welcome| self.joined(dump, welcome, known));
+        joined.flat_map(|start| self.opened_from(start)).collect()
     }
 
     fn opened_from(&self, mut dump: Dump) -> BTreeSet<usize> {
@@ -134,14 +143,21 @@ impl Thief<'_> {
     }
 
     /// The disk of whoever has joined by a Welcome, if a key package in the dump opens it.
-    fn joined(&self, dump: &Dump, welcome: &[u8]) -> Option<Dump> {
+    fn joined(&self, dump: &Dump, welcome: &[u8], known: Known) -> Option<Dump> {
         let mut records = Records::load(dump.clone()).unwrap();
         if let Ok(Some(group)) = Group::load(&mut records, &self.group) {
             group.delete(&mut records);
         }
-        let mut rng = ChaCha20Rng::seed_from_u64(0);
-        let mut desk = Desk { secrets: self.device, records: &mut records, rng: &mut rng };
-        Group::join(&mut desk, self.suite, CONVERSATION, welcome).ok()?;
+        let config = MlsGroupJoinConfig::builder()
+            .wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
+            .use_ratchet_tree_extension(true)
+            .build();
+        let message = MlsMessageIn::tls_deserialize_exact_bytes(welcome).unwrap();
+        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else { panic!("not a Welcome") };
+        let tools = Tools { crypto: Halves { known, ..Halves::new() }, storage: Storage((&mut records).into()) };
+        let staged = StagedWelcome::new_from_welcome(&tools, &config, welcome, None).ok()?;
+        staged.into_group(&tools).ok()?;
+        drop(tools);
         let mut joined = dump.clone();
         persist(&mut records, &mut joined);
         Some(joined)
@@ -165,8 +181,7 @@ struct Tools<'a> {
 
 impl<'a> Tools<'a> {
     fn new(records: &'a mut Records) -> Tools<'a> {
-        let crypto = Crypto::new(&mut ChaCha20Rng::seed_from_u64(0));
-        Tools { crypto: Halves(crypto), storage: Storage(records.into()) }
+        Tools { crypto: Halves::new(), storage: Storage(records.into()) }
     }
 }
 
@@ -184,11 +199,21 @@ impl<'a> OpenMlsProvider for Tools<'a> {
     }
 
     fn rand(&self) -> &Crypto {
-        &self.crypto.0
+        &self.crypto.crypto
     }
 }
 
-struct Halves(Crypto);
+struct Halves {
+    crypto: Crypto,
+    /// What it knows of the keys that it opens with.
+    known: Known,
+}
+
+impl Halves {
+    fn new() -> Halves {
+        Halves { crypto: Crypto::new(&mut ChaCha20Rng::seed_from_u64(0)), known: <[u8]>::to_vec }
+    }
+}
 
 impl OpenMlsCrypto for Halves {
     fn hpke_open(
@@ -199,27 +224,28 @@ impl OpenMlsCrypto for Halves {
         info: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
+        let key = &(self.known)(key)[..];
         if matches!((&config.0, &config.2), (HpkeKemType::XWingKemDraft6, HpkeAeadType::AesGcm256)) && key.len() != 32 {
             let opened = open_with_halves(sealed.kem_output.as_slice(), sealed.ciphertext.as_slice(), key, info, aad);
             return opened.ok_or(CryptoError::HpkeDecryptionError);
         }
-        self.0.hpke_open(config, sealed, key, info, aad)
+        self.crypto.hpke_open(config, sealed, key, info, aad)
     }
 
     fn supports(&self, suite: Ciphersuite) -> Result<(), CryptoError> {
-        self.0.supports(suite)
+        self.crypto.supports(suite)
     }
 
     fn supported_ciphersuites(&self) -> Vec<Ciphersuite> {
-        self.0.supported_ciphersuites()
+        self.crypto.supported_ciphersuites()
     }
 
     fn hkdf_extract(&self, hash: HashType, salt: &[u8], ikm: &[u8]) -> Result<SecretVLBytes, CryptoError> {
-        self.0.hkdf_extract(hash, salt, ikm)
+        self.crypto.hkdf_extract(hash, salt, ikm)
     }
 
     fn hmac(&self, hash: HashType, key: &[u8], message: &[u8]) -> Result<SecretVLBytes, CryptoError> {
-        self.0.hmac(hash, key, message)
+        self.crypto.hmac(hash, key, message)
     }
 
     fn hkdf_expand(
@@ -229,11 +255,11 @@ impl OpenMlsCrypto for Halves {
         info: &[u8],
         length: usize,
     ) -> Result<SecretVLBytes, CryptoError> {
-        self.0.hkdf_expand(hash, prk, info, length)
+        self.crypto.hkdf_expand(hash, prk, info, length)
     }
 
     fn hash(&self, hash: HashType, data: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.0.hash(hash, data)
+        self.crypto.hash(hash, data)
     }
 
     fn aead_encrypt(
@@ -244,7 +270,7 @@ impl OpenMlsCrypto for Halves {
         nonce: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        self.0.aead_encrypt(alg, key, text, nonce, aad)
+        self.crypto.aead_encrypt(alg, key, text, nonce, aad)
     }
 
     fn aead_decrypt(
@@ -255,11 +281,11 @@ impl OpenMlsCrypto for Halves {
         nonce: &[u8],
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        self.0.aead_decrypt(alg, key, text, nonce, aad)
+        self.crypto.aead_decrypt(alg, key, text, nonce, aad)
     }
 
     fn signature_key_gen(&self, scheme: SignatureScheme) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
-        self.0.signature_key_gen(scheme)
+        self.crypto.signature_key_gen(scheme)
     }
 
     fn verify_signature(
@@ -269,11 +295,11 @@ impl OpenMlsCrypto for Halves {
         key: &[u8],
         signature: &[u8],
     ) -> Result<(), CryptoError> {
-        self.0.verify_signature(scheme, data, key, signature)
+        self.crypto.verify_signature(scheme, data, key, signature)
     }
 
     fn sign(&self, scheme: SignatureScheme, data: &[u8], key: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        self.0.sign(scheme, data, key)
+        self.crypto.sign(scheme, data, key)
     }
 
     fn hpke_seal(
@@ -284,7 +310,7 @@ impl OpenMlsCrypto for Halves {
         aad: &[u8],
         text: &[u8],
     ) -> Result<HpkeCiphertext, CryptoError> {
-        self.0.hpke_seal(config, key, info, aad, text)
+        self.crypto.hpke_seal(config, key, info, aad, text)
     }
 
     fn hpke_setup_sender_and_export(
@@ -295,7 +321,7 @@ impl OpenMlsCrypto for Halves {
         context: &[u8],
         length: usize,
     ) -> Result<(KemOutput, ExporterSecret), CryptoError> {
-        self.0.hpke_setup_sender_and_export(config, key, info, context, length)
+        self.crypto.hpke_setup_sender_and_export(config, key, info, context, length)
     }
 
     fn hpke_setup_receiver_and_export(
@@ -307,10 +333,10 @@ impl OpenMlsCrypto for Halves {
         context: &[u8],
         length: usize,
     ) -> Result<ExporterSecret, CryptoError> {
-        self.0.hpke_setup_receiver_and_export(config, encapsulated, key, info, context, length)
+        self.crypto.hpke_setup_receiver_and_export(config, encapsulated, key, info, context, length)
     }
 
     fn derive_hpke_keypair(&self, config: HpkeConfig, ikm: &[u8]) -> Result<HpkeKeyPair, CryptoError> {
-        self.0.derive_hpke_keypair(config, ikm)
+        self.crypto.derive_hpke_keypair(config, ikm)
     }
 }
