@@ -194,8 +194,10 @@ impl Person {
         if let Some(stranger) = &self.stranger {
             return stranger.key_package().unwrap();
         }
+        // Now and then the last-resort one, which is marked (C9).
+        let is_last_resort = self.rng.next_u32().is_multiple_of(4);
         let mut desk = Desk { secrets: &self.secrets, records: &mut self.records, rng: &mut self.rng };
-        make_key_package(&mut desk, SUITE, self.log.id(), self.inbox, false).unwrap().1
+        make_key_package(&mut desk, SUITE, self.log.id(), self.inbox, is_last_resort).unwrap().1
     }
 
     fn begin(&mut self, data: GroupData) {
