@@ -61,6 +61,8 @@ const CRATES: &[Row] = &[
             "sealwire-wire",
         ],
     ),
+    // It shares nothing with ours, and is read beside them in its tests.
+    ("sealwire-interop-mls-rs", 1, &[]),
     ("xtask", 1, &[]),
 ];
 

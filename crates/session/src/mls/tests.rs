@@ -1,5 +1,10 @@
 //! Conversations of a few devices, without relay and engine.
 
+mod dumps;
+mod half_keys;
+mod search;
+mod thief;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha20Rng;
