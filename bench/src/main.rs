@@ -7,6 +7,7 @@ mod engine;
 mod live;
 mod report;
 mod store;
+mod world;
 
 use clap::{Parser, ValueEnum};
 
