@@ -4,18 +4,19 @@
 use std::time::Instant;
 
 use anyhow::bail;
-use sealwire_engine::{Command, Input};
+use sealwire_engine::Mode;
 
 use crate::report::{Figure, Report};
 use crate::world::{World, written};
 
 pub(crate) fn run(quick: bool) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
-    let mut world = World::new(folder.path())?;
+    let mut world = World::new(Mode::Direct);
+    for _ in 0..2 {
+        world.come(Some(folder.path()))?;
+    }
     world.write(0, 1, 10)?;
-    let account = world.people[0].engine.profile().account;
-    world.people[1].inputs.push_back(Input::Command(1, Command::Accept(account)));
-    world.settle()?;
+    world.accept(1, 0)?;
     let messages = if quick { 50 } else { 2_000 };
     let mut figures = Vec::new();
     for (case, length) in [("256 B", 256), ("8 KiB", 8 * 1024)] {
