@@ -51,4 +51,5 @@ adds all devices that write, in the epoch that it begins. 1 sender: 200 messages
 64 senders: the reader is one of them; after the first message of each, 4 of each in turns. \
 Records written: keys and changed pages; given to write calls: wchar of /proc/self/io while a client's store commits \
 just these, one transaction per operation, two for a commit. Records held: all pages of the first leaf's device. \
-Engines in groups: two engines with stores, all others registered and away; 50 messages";
+Engines in groups: two engines with stores, all others registered and away; medians of 5 rounds of 20 \
+messages";

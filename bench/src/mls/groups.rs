@@ -4,7 +4,7 @@
 use sealwire_wire::padding::padded_length;
 
 use super::bare::Bare;
-use super::engines::Engines;
+use super::engines::{Engines, Message};
 use super::ours::Ours;
 use super::party::{Change, Made, Party, Sizes};
 use super::{CONTENT, PEER, spent};
@@ -310,14 +310,18 @@ pub(super) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
 /// What whole engines and their stores spend on a message in a group; the microseconds of the engines.
 fn by_engines(size: usize, quick: bool, figures: &mut Vec<Figure>) -> anyhow::Result<f64> {
     let folder = tempfile::tempdir()?;
-    let message = Engines::of_group(folder.path(), size)?.messages(if quick { 10 } else { 50 })?;
+    let mut engines = Engines::of_group(folder.path(), size)?;
+    let (rounds, messages) = if quick { (1, 10) } else { (5, 20) };
+    let rounds = (0..rounds).map(|_| engines.messages(messages)).collect::<Result<Vec<_>, _>>()?;
+    let of = |value: fn(&Message) -> f64| median(rounds.iter().map(value).collect());
+    let thinking = of(|message| message.thinking) * 1e6;
+    let saving = of(|message| message.saving) * 1e6;
     let mut figure =
         |case, value, unit| figures.push(Figure::new(format!("{size} devices, engines: {case}"), value, unit));
-    let thinking = message.thinking * 1e6;
     figure("send and receive", thinking, "CPU µs");
-    figure("send and receive, in their stores", message.saving * 1e6, "CPU µs");
-    figure("records written, both sides", message.changed, "B/message");
-    figure("given to write calls by SQLite, both sides", message.written, "B/message");
+    figure("send and receive, in their stores", saving, "CPU µs");
+    figure("records written, both sides", of(|message| message.changed), "B/message");
+    figure("given to write calls by SQLite, both sides", of(|message| message.written), "B/message");
     Ok(thinking)
 }
 
