@@ -5,8 +5,10 @@
 mod direct;
 mod engine;
 mod live;
+mod mls;
 mod report;
 mod store;
+mod world;
 
 use clap::{Parser, ValueEnum};
 
@@ -36,6 +38,8 @@ enum Bench {
     Engine,
     /// The relay's store at a million entries.
     Store,
+    /// Conversations of two and of many, beside bare OpenMLS.
+    Mls,
     /// The relay beside Mosquitto and a bare WebSocket relay.
     Live,
     /// The bare WebSocket relay itself, as a process of its own: a peer of `live`.
@@ -49,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Direct => direct::run(arguments.quick)?,
         Bench::Engine => engine::run(arguments.quick)?,
         Bench::Store => store::run(arguments.quick)?,
+        Bench::Mls => mls::run(arguments.quick)?,
         Bench::Live => live::run(arguments.quick)?,
         Bench::BareRelay => return live::bare_relay(),
     };

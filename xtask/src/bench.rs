@@ -5,8 +5,8 @@ use std::process::Command;
 use crate::run::{Failure, Workspace, cargo, install, is_there, quietly, step};
 
 /// The benches, and what each needs besides: a program and its Debian package.
-const BENCHES: [(&str, Option<(&str, &str)>); 4] =
-    [("direct", None), ("engine", None), ("store", None), ("live", Some(("mosquitto", "mosquitto")))];
+const BENCHES: [(&str, Option<(&str, &str)>); 5] =
+    [("direct", None), ("engine", None), ("mls", None), ("store", None), ("live", Some(("mosquitto", "mosquitto")))];
 
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     let names = || BENCHES.map(|(name, _)| name).join(", ");

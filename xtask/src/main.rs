@@ -30,7 +30,7 @@ cargo xtask TASK
                             the time is over
   faults [NAME]             plants each fault of sim/faults/ and expects the simulation to find it
   bench NAME [--json] [--write] [--quick]
-                            direct, engine, store or live: what it costs, beside peers in the same run; with --write
+                            direct, engine, mls, store or live: what it costs, beside peers in the same run; with --write
                             also into docs/results/
   fuzz [TARGET] [--secs N]  libFuzzer on every target, 180 seconds each; extends docs/results/fuzz.md and fuzz/corpus/
   mutants [CRATE]           every change of a line of wire, keys and session that cargo-mutants can think of: which of
