@@ -710,6 +710,7 @@ impl Engine {
         if new.is_empty() {
             return true;
         }
+        self.revoked.extend(self.log.revoked());
         let after: BTreeSet<_> = self.log.devices().map(|card| card.key.device_id()).collect();
         for device in after.difference(&before).filter(|device| **device != own) {
             turn.event(Event::DeviceAdded { device: *device });

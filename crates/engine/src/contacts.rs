@@ -172,6 +172,7 @@ impl Engine {
 
     pub(crate) fn insert_contact(&mut self, account: AccountId, contact: Contact) {
         self.hints.extend(contact.log.devices().map(|card| (card.key.device_id().hint(), account)));
+        self.revoked.extend(contact.log.revoked());
         self.contacts.insert(account, contact);
     }
 
@@ -349,6 +350,7 @@ impl Engine {
             self.link.unanswered.insert(account);
             return turn.event(Event::BadAnswer { account: Some(account) });
         }
+        self.revoked.extend(contact.log.revoked());
         let changed = contact.log.entries().len() != known;
         let moved = contact.inboxes != found.inboxes || (contact.handle.is_none() && found.handle.is_some());
         contact.inboxes = found.inboxes;

@@ -751,6 +751,7 @@ impl Engine {
                     if contact.log.advance(log.entries()).is_err() {
                         turn.event(crate::Event::BadAnswer { account: Some(account) });
                     }
+                    self.revoked.extend(contact.log.revoked());
                     self.save_contact(turn, account);
                 }
                 Some(_) => {}

@@ -121,6 +121,8 @@ pub struct Engine {
     pub(crate) linking: Option<Linking>,
     /// When the last input came: clocks jump.
     last_input: Time,
+    /// Devices that their accounts have revoked, as far as is known here.
+    pub(crate) revoked: BTreeSet<DeviceId>,
     /// What MLS keeps of all conversations and key packages.
     pub(crate) mls: Records,
     pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
@@ -383,6 +385,7 @@ impl Engine {
         incarnation: IncarnationRecord,
         progress: ProgressRecord,
     ) -> Engine {
+        let log_revoked = log.revoked().iter().copied().collect();
         Engine {
             secrets,
             next_secrets: None,
@@ -407,6 +410,7 @@ impl Engine {
             receipts_due: None,
             is_fresh: false,
             linking: None,
+            revoked: log_revoked,
             last_input: Time(0),
             mls: Records::default(),
             conversations: BTreeMap::new(),

@@ -266,6 +266,9 @@ pub struct Newcomer {
     next_request: u32,
     until: Option<Time>,
     stage: NewcomerStage,
+    /// Whether it has stored what it was handed.
+    has_kept: bool,
+    has_ended: bool,
 }
 
 enum NewcomerStage {
@@ -318,6 +321,8 @@ impl Newcomer {
             next_request: 0,
             until: None,
             stage: NewcomerStage::Comes(Handshake::of_new_device(secret, turn.rng)),
+            has_kept: false,
+            has_ended: false,
         }
     }
 
@@ -337,12 +342,13 @@ impl Newcomer {
             Input::Tick if now >= until => Err(LinkEnd::TimedOut),
             Input::Tick | Input::Command(..) => Ok(Vec::new()),
         };
-        answered.unwrap_or_else(|reason| match std::mem::replace(&mut self.stage, NewcomerStage::Over) {
-            NewcomerStage::Over => Vec::new(),
+        match answered {
+            Ok(outputs) => outputs,
+            Err(_) if std::mem::replace(&mut self.has_ended, true) => Vec::new(),
             // It has everything: its sponsor lists it, also without it.
-            NewcomerStage::Kept { .. } => vec![NewcomerOutput::Listed],
-            _ => vec![NewcomerOutput::Failed(reason)],
-        })
+            Err(_) if self.has_kept => vec![NewcomerOutput::Listed],
+            Err(reason) => vec![NewcomerOutput::Failed(reason)],
+        }
     }
 
     fn frame(&mut self, frame: FromRelay, now: Time) -> Result<Vec<NewcomerOutput>, LinkEnd> {
@@ -423,6 +429,7 @@ impl Newcomer {
                 step.outputs.push(Output::Send(kept));
                 self.until = Some(now.plus(LINK_CODE_MS));
                 self.stage = NewcomerStage::Kept { channel };
+                self.has_kept = true;
                 Ok(vec![NewcomerOutput::Linked(Box::new(engine), step)])
             }
             NewcomerStage::Kept { mut channel } => {
@@ -431,6 +438,7 @@ impl Newcomer {
                     self.stage = NewcomerStage::Kept { channel };
                     return Ok(Vec::new());
                 }
+                self.has_ended = true;
                 Ok(vec![NewcomerOutput::Listed])
             }
             stage => {

@@ -344,6 +344,11 @@ impl AccountLog {
         self.devices.iter().find(|listed| listed.card.key.device_id() == id).map(|listed| listed.since)
     }
 
+    /// The devices that were of the account, and are no more.
+    pub fn revoked(&self) -> &[DeviceId] {
+        &self.revoked
+    }
+
     /// Whether a device was one of the account, and is no more. A log that is too old to know it says no.
     pub fn is_revoked(&self, id: DeviceId) -> bool {
         self.revoked.contains(&id)

@@ -13,6 +13,8 @@ use zeroize::{Zeroize, Zeroizing};
 /// A device's private keys: Ed25519 to sign with, P-256 and X25519 for direct mode.
 pub struct DeviceSecrets {
     pub(crate) signing: SigningKey,
+    /// Of the public key, which costs a decompression of a point each time.
+    id: DeviceId,
     pub(crate) p256: p256::SecretKey,
     pub(crate) x25519: StaticSecret,
 }
@@ -32,13 +34,18 @@ impl DeviceSecrets {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut *seed);
         let (p256, x25519) = generate_direct(rng);
-        DeviceSecrets { signing: SigningKey::from_bytes(&seed), p256, x25519 }
+        DeviceSecrets::of(SigningKey::from_bytes(&seed), p256, x25519)
+    }
+
+    pub(crate) fn of(signing: SigningKey, p256: p256::SecretKey, x25519: StaticSecret) -> DeviceSecrets {
+        let id = public(&signing).device_id();
+        DeviceSecrets { signing, id, p256, x25519 }
     }
 
     /// The same device with new direct-mode keys (D3).
     pub fn with_new_direct_keys(&self, rng: &mut dyn CryptoRng) -> DeviceSecrets {
         let (p256, x25519) = generate_direct(rng);
-        DeviceSecrets { signing: self.signing.clone(), p256, x25519 }
+        DeviceSecrets::of(self.signing.clone(), p256, x25519)
     }
 
     /// What the account log publishes of this device. X25519 comes first: it is faster, and as good.
@@ -57,12 +64,12 @@ impl DeviceSecrets {
 
     /// The public Ed25519 key.
     pub fn key(&self) -> DeviceKey {
-        DeviceKey::parse(&self.signing.verifying_key().to_bytes()).expect("the key of a secret key is no weak point")
+        public(&self.signing)
     }
 
     /// The device's id.
     pub fn device_id(&self) -> DeviceId {
-        self.key().device_id()
+        self.id
     }
 
     /// The public direct-mode key of a suite.
@@ -121,12 +128,13 @@ impl DeviceSecrets {
             bytes.copy_from_slice(&record[1 + 32 * i..][..32]);
             bytes
         };
-        Ok(DeviceSecrets {
-            signing: SigningKey::from_bytes(&part(0)),
-            p256: p256::SecretKey::from_slice(&*part(1)).map_err(|_| SecretsError)?,
-            x25519: StaticSecret::from(*part(2)),
-        })
+        let p256 = p256::SecretKey::from_slice(&*part(1)).map_err(|_| SecretsError)?;
+        Ok(DeviceSecrets::of(SigningKey::from_bytes(&part(0)), p256, StaticSecret::from(*part(2))))
     }
+}
+
+fn public(signing: &SigningKey) -> DeviceKey {
+    DeviceKey::parse(&signing.verifying_key().to_bytes()).expect("the key of a secret key is no weak point")
 }
 
 fn generate_direct(rng: &mut dyn CryptoRng) -> (p256::SecretKey, StaticSecret) {

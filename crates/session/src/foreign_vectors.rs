@@ -30,11 +30,11 @@ fn number(bytes: &[u8]) -> [u8; 32] {
 }
 
 fn device(p256: [u8; 32], x25519: [u8; 32]) -> DeviceSecrets {
-    DeviceSecrets {
-        signing: SigningKey::from_bytes(&[1; 32]),
-        p256: p256::SecretKey::from_slice(&p256).unwrap(),
-        x25519: StaticSecret::from(x25519),
-    }
+    DeviceSecrets::of(
+        SigningKey::from_bytes(&[1; 32]),
+        p256::SecretKey::from_slice(&p256).unwrap(),
+        StaticSecret::from(x25519),
+    )
 }
 
 const ANY: [u8; 32] = [1; 32];
@@ -173,7 +173,8 @@ fn rfc_8032() {
     ];
     for (secret, public, message, signature) in vectors {
         let signing = SigningKey::from_bytes(&hex32(secret));
-        let device = DeviceSecrets { signing, ..device(ANY, ANY) };
+        let DeviceSecrets { p256, x25519, .. } = device(ANY, ANY);
+        let device = DeviceSecrets::of(signing, p256, x25519);
         assert_eq!(device.key(), DeviceKey::parse(&hex32(public)).unwrap());
         assert_eq!(device.sign(&hex(message))[..], hex(signature)[..]);
     }

@@ -3,7 +3,7 @@
 //! begins it anew, as its next generation, under the same id.
 
 use sealwire_keys::one_to_one;
-use sealwire_session::mls::{Group, KeyPackageRef, make_readd, read_readd};
+use sealwire_session::mls::{Group, KeyPackageRef, Member, make_readd, read_readd};
 use sealwire_wire::conversation::{ConversationKind, ReaddBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Failed, ToRelay};
@@ -219,15 +219,25 @@ impl Engine {
 
     /// Devices in a conversation that their account has revoked, as far as is known here (C7).
     pub(super) fn revoked_leaves(&self, id: ConversationId) -> Vec<DeviceId> {
+        if self.revoked.is_empty() {
+            return Vec::new();
+        }
         let group = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref());
-        let members = group.map(Group::members).unwrap_or_default();
         let own = self.secrets.device_id();
-        let is_revoked = |account: AccountId, device: DeviceId| match account == self.log.id() {
-            true => self.log.is_revoked(device),
-            false => self.contacts.get(&account).is_some_and(|contact| contact.log.is_revoked(device)),
-        };
-        let revoked = members.iter().filter(|member| member.device != own && is_revoked(member.account, member.device));
-        revoked.map(|member| member.device).collect()
+        let is_revoked = |member: &&Member| member.device != own && self.disowns(member);
+        group.map(Group::members).unwrap_or_default().iter().filter(is_revoked).map(|member| member.device).collect()
+    }
+
+    /// Whether a leaf's account has revoked its device.
+    fn disowns(&self, member: &Member) -> bool {
+        let is_it = self.revoked.contains(&member.device);
+        is_it
+            && match member.account == self.log.id() {
+                true => self.log.is_revoked(member.device),
+                false => {
+                    self.contacts.get(&member.account).is_some_and(|contact| contact.log.is_revoked(member.device))
+                }
+            }
     }
 
     /// The next generation of a conversation of two. Both say again what the other has not confirmed.

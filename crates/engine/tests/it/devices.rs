@@ -184,10 +184,14 @@ fn a_code_is_good_once_and_for_a_minute() {
     // Used by one, and tried by another.
     world.read_code(&secret);
     assert_eq!((ended(&world), world.guest.as_ref().unwrap().digits.is_some()), (None, true));
+    let first = world.guest.take();
     world.read_code(&secret);
     assert_eq!(ended(&world), Some(Err(LinkEnd::CodeUsed)));
-    // Other digits.
+    // Other digits: both hear of it.
+    world.guest = first;
     world.command(0, Command::ConfirmLink(false)).unwrap();
+    world.settle_guest();
+    assert_eq!(ended(&world), Some(Err(LinkEnd::Declined)));
     assert!(world.people[0].saw(|event| matches!(event, Event::LinkEnded { reason: LinkEnd::Declined })));
     assert_eq!(world.command(0, Command::ConfirmLink(true)), Err(Refusal::NothingToDecide));
     // Nobody in time.

@@ -1,6 +1,7 @@
 //! One MLS group: beginning it, joining it, sealing and opening messages, making commits and merging them.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use openmls::prelude::tls_codec::DeserializeBytes;
 use openmls::prelude::{
@@ -32,6 +33,8 @@ const IV: usize = 12;
 pub struct Group {
     pub(crate) mls: MlsGroup,
     pub(crate) data: GroupData,
+    /// The members of this epoch, once somebody has asked: reading a leaf hashes its key.
+    pub(crate) members: OnceLock<Vec<Member>>,
 }
 
 /// Where a member stands in its conversation's log; authenticated with all that it sends (L5).
@@ -175,7 +178,7 @@ impl Group {
             .map_err(|_| RecordsError::Damaged)?
             .build(&provider, &signer, credential)
             .map_err(|_| RecordsError::Damaged)?;
-        Ok(Group { mls, data })
+        Ok(Group { mls, data, members: OnceLock::new() })
     }
 
     /// Joins by a Welcome. The key package is used up, whether it is refused or not, unless it is the last-resort one.
@@ -206,7 +209,7 @@ impl Group {
         let inviter = staged.welcome_sender().ok().and_then(|node| Member::of(staged.welcome_sender_index(), node));
         let inviter = inviter.ok_or(JoinError::Invalid)?;
         let mls = staged.into_group(&provider).map_err(|_| JoinError::Invalid)?;
-        let group = Group { mls, data };
+        let group = Group { mls, data, members: OnceLock::new() };
         if group.all_are_vouched_for(&evidence) && group.own().is_some_and(|member| member.device == own) {
             return Ok(Joined { group, inviter, evidence });
         }
@@ -228,7 +231,7 @@ impl Group {
         let storage = Storage(records.into());
         let Some(mls) = MlsGroup::load(&storage, &GroupId::from_slice(id))? else { return Ok(None) };
         let data = check_context(mls.extensions()).ok_or(RecordsError::Damaged)?;
-        Ok(Some(Group { mls, data }))
+        Ok(Some(Group { mls, data, members: OnceLock::new() }))
     }
 
     /// Removes all of its records.
@@ -259,9 +262,9 @@ impl Group {
     }
 
     /// The members, by leaf.
-    pub fn members(&self) -> Vec<Member> {
+    pub fn members(&self) -> &[Member] {
         // Every leaf was read once before it came in.
-        self.read_members().unwrap_or_default()
+        self.members.get_or_init(|| self.read_members().unwrap_or_default())
     }
 
     fn read_members(&self) -> Option<Vec<Member>> {
@@ -274,7 +277,8 @@ impl Group {
 
     /// This device, where it is a member.
     pub fn own(&self) -> Option<Member> {
-        self.member(self.mls.own_leaf_index()).filter(|_| self.is_active())
+        let own = self.mls.own_leaf_index().u32();
+        self.members().iter().find(|member| member.leaf == own).copied().filter(|_| self.is_active())
     }
 
     /// The inboxes of all members, sorted (C6).
@@ -411,6 +415,7 @@ impl Group {
     pub fn merge_own(&mut self, desk: &mut Desk<'_>) -> Result<(), RecordsError> {
         self.mls.merge_pending_commit(&desk.provider()).map_err(|_| RecordsError::Damaged)?;
         self.data = check_context(self.mls.extensions()).ok_or(RecordsError::Damaged)?;
+        self.members = OnceLock::new();
         Ok(())
     }
 

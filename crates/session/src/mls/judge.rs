@@ -2,6 +2,7 @@
 //! decide nothing here.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use openmls::group::{ProcessMessageError, StageCommitError, StagedCommit};
 use openmls::prelude::tls_codec::DeserializeBytes;
@@ -263,6 +264,7 @@ impl Group {
     pub fn apply(&mut self, desk: &mut Desk<'_>, judged: Judged) -> Result<Applied, RecordsError> {
         self.mls.merge_staged_commit(&desk.provider(), judged.staged).map_err(|_| RecordsError::Damaged)?;
         self.data = judged.applied.data.clone();
+        self.members = OnceLock::new();
         Ok(judged.applied)
     }
 }

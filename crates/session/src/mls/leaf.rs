@@ -20,7 +20,7 @@ const CREDENTIAL_VERSION: u8 = 1;
 const CREDENTIAL_LENGTH: usize = 1 + 32 + 32;
 
 /// A member: a device that is a leaf of the tree.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member {
     /// Its place in the tree.
     pub leaf: u32,
