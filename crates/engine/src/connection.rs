@@ -225,8 +225,8 @@ impl Engine {
             }
         }
         self.link = Link::default();
-        self.link_is_cut(turn);
         self.conversations.values_mut().for_each(Conversation::forget_connection);
+        self.link_is_cut(turn);
         self.unsent = self.outgoing.iter().filter(|(_, o)| o.waits_for_relay()).map(|(number, _)| *number).collect();
     }
 

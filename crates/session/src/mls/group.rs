@@ -366,6 +366,9 @@ impl Group {
         let accounts: BTreeSet<_> = changes.add.iter().map(|new| new.member.account).collect();
         let judged_by = accounts.iter().copied().chain(leave.iter().map(|member| member.account));
         let judged_by = Evidence::of(judged_by.filter_map(|account| evidence.log(account)));
+        // Of members alone: who was removed is none of a joiner's business.
+        let after: BTreeSet<_> = stay.iter().map(|member| member.account).chain(accounts).collect();
+        let told = Evidence::of(after.into_iter().filter_map(|account| evidence.log(account)));
         let data = CommitData { position: place.position, chain: place.chain, roster: roster_hash(&roster) };
         let seal = self.commit_seal(desk)?;
 
@@ -387,7 +390,7 @@ impl Group {
         }
         let mut builder = builder.load_psks(provider.storage()).map_err(|_| CommitError::NotNow)?;
         if adds {
-            let told = own_extension(evidence.encode());
+            let told = own_extension(told.encode());
             builder = builder
                 .create_group_info_with_extensions([told])
                 .map_err(|_| CommitError::Unsuitable)?

@@ -156,6 +156,9 @@ fn members_come_and_go() {
         groups[0].merge_own(&mut devices[0].desk()).unwrap();
         let joined = Group::join(&mut devices[3].desk(), suite, CONVERSATION, &committed.welcome.unwrap()).unwrap();
         assert_eq!(joined.inviter.account, devices[0].log.id());
+        // Who was removed is none of a joiner's business.
+        let members = [0, 1, 3].map(|member| devices[member].log.id());
+        assert_eq!(joined.evidence.logs().map(AccountLog::id).collect::<BTreeSet<_>>(), BTreeSet::from(members));
         let mut joined = joined.group;
         let after = groups[0].seal(&mut devices[0].desk(), place(), b"after").unwrap();
         assert_eq!(&**joined.open(&mut devices[3].desk(), &after).unwrap().plaintext, b"after");
