@@ -120,6 +120,18 @@ pub struct Expected {
     pub certain: bool,
 }
 
+/// A history in which nothing stands twice.
+///
+/// # Errors
+/// What does.
+pub fn once(history: &[(sealwire_wire::AccountId, bool, String)]) -> Result<(), Violation> {
+    let mut seen = BTreeSet::new();
+    match history.iter().find(|(with, incoming, text)| !seen.insert((with, incoming, text))) {
+        Some((_, _, text)) => Err(format!("L8: shown twice: {text}")),
+        None => Ok(()),
+    }
+}
+
 /// Compares what a reader's history holds with what was sent to them.
 ///
 /// # Errors

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Change, Command, ConversationView, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings,
+    Change, CodeSecret, Command, ConversationView, Engine, Event, Input, Invite, Mode, Newcomer, NewcomerOutput, Output,
+    Refusal, Reply, Settings,
     StoredMessage, Suite, Table, Ticket, To,
 };
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::ToRelay;
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{AccountId, ConversationId, InboxAddress, Time};
+use sealwire_wire::{AccountId, ConversationId, DeviceId, InboxAddress, Time};
 use zeroize::Zeroizing;
 
 use crate::dice::Dice;
@@ -33,6 +34,10 @@ pub(crate) struct Stepped {
     pub(crate) groups: Vec<ConversationId>,
     /// Commands that were refused.
     pub(crate) refused: Vec<(Ticket, Refusal)>,
+    /// Codes that this device shows.
+    pub(crate) codes: Vec<CodeSecret>,
+    /// Whether it is linked now, and its process begins anew.
+    pub(crate) linked: bool,
     /// Whether the process ended in the middle.
     pub(crate) crashed: bool,
     /// Whether the commit failed.
@@ -43,6 +48,10 @@ pub(crate) struct Device {
     pub(crate) handle: Handle,
     /// Gone while the process is not running.
     engine: Option<Engine>,
+    /// A device that has read a code, until it is linked.
+    newcomer: Option<Newcomer>,
+    /// The digits that it shows.
+    pub(crate) digits: Option<String>,
     disk: Records,
     snapshot: Option<Records>,
     /// Every number that was ever in the outbox.
@@ -80,11 +89,27 @@ impl Device {
         let (engine, step) = Engine::create(settings, now, &mut dice.0);
         let mut disk = Records::new();
         apply(&mut disk, &step.changes);
-        Device { handle, engine: Some(engine), disk, snapshot: None, outgoing: BTreeSet::new(), dice, clock_offset: 0 }
+        Device::of(handle, Some(engine), None, disk, dice)
+    }
+
+    /// A new device, which has read a code.
+    pub(crate) fn that_reads(code: &CodeSecret, handle: Handle, mut dice: Dice) -> Device {
+        let newcomer = Newcomer::new(code, handle.host.clone(), &mut dice.0);
+        Device::of(handle, None, Some(newcomer), Records::new(), dice)
+    }
+
+    fn of(handle: Handle, engine: Option<Engine>, newcomer: Option<Newcomer>, disk: Records, dice: Dice) -> Device {
+        let (snapshot, outgoing, digits) = (None, BTreeSet::new(), None);
+        Device { handle, engine, newcomer, digits, disk, snapshot, outgoing, dice, clock_offset: 0 }
+    }
+
+    /// Whether there is anything on its disk: a device that was not linked has nothing.
+    pub(crate) fn has_account(&self) -> bool {
+        !self.disk.is_empty()
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.engine.is_some()
+        self.engine.is_some() || self.newcomer.is_some()
     }
 
     pub(crate) fn local(&self, now: Time) -> Time {
@@ -93,6 +118,9 @@ impl Device {
 
     /// When the process wants to be woken, in the world's time. A minute at the longest, like the SDK's driver.
     pub(crate) fn next_wake(&self, now: Time) -> Option<Time> {
+        if self.newcomer.is_some() {
+            return Some(now.plus(1_000));
+        }
         let wait = self.engine.as_ref()?.next_wake().map_or(60_000, |at| at.since(self.local(now)).min(60_000));
         Some(now.plus(wait.max(1)))
     }
@@ -105,10 +133,16 @@ impl Device {
             queued: Vec::new(),
             groups: Vec::new(),
             refused: Vec::new(),
+            codes: Vec::new(),
+            linked: false,
             crashed: false,
             commit_failed: false,
         };
         let local = self.local(now);
+        if self.newcomer.is_some() {
+            self.step_newcomer(input, local, trouble, &mut stepped);
+            return stepped;
+        }
         let Some(engine) = self.engine.as_mut() else { return stepped };
         let step = engine.handle(input, local, &mut self.dice.0);
         let will_crash = self.dice.per_mille(trouble.crash);
@@ -141,8 +175,43 @@ impl Device {
         stepped
     }
 
+    /// A step of a device that is not linked yet: it ends before one of its outputs, or after the last.
+    fn step_newcomer(&mut self, input: Input, now: Time, trouble: Trouble, stepped: &mut Stepped) {
+        let Some(newcomer) = &mut self.newcomer else { return };
+        let outputs = newcomer.handle(input, now);
+        let will_crash = self.dice.per_mille(trouble.crash);
+        let before_crash = if will_crash { self.dice.below(outputs.len() as u64 + 1) } else { u64::MAX };
+        for (_, output) in (0..before_crash).zip(outputs) {
+            match output {
+                NewcomerOutput::Send(frame) => stepped.network.push(ToNetwork::Send(frame)),
+                NewcomerOutput::Digits(digits) => self.digits = Some(digits),
+                NewcomerOutput::Linked(_, step) => {
+                    let disk = &mut self.disk;
+                    let done = step.carry_out(
+                        |changes| {
+                            apply(disk, changes);
+                            Ok::<(), ()>(())
+                        },
+                        |output| perform(output, stepped),
+                    );
+                    debug_assert!(done.is_ok(), "this disk takes everything");
+                }
+                NewcomerOutput::Listed => stepped.linked = true,
+                NewcomerOutput::Failed(_) => self.newcomer = None,
+            }
+        }
+        if will_crash {
+            self.newcomer = None;
+            stepped.crashed = true;
+        } else if stepped.linked {
+            self.newcomer = None;
+            stepped.network.push(ToNetwork::Disconnect);
+        }
+    }
+
     pub(crate) fn crash(&mut self) {
         self.engine = None;
+        self.newcomer = None;
     }
 
     /// The process starts with what the disk holds.
@@ -221,6 +290,10 @@ impl Device {
         self.engine.as_ref().map(Engine::conversations).unwrap_or_default()
     }
 
+    pub(crate) fn id(&self) -> Option<DeviceId> {
+        self.engine.as_ref().map(|engine| engine.profile().device)
+    }
+
     pub(crate) fn inbox(&self) -> Option<InboxAddress> {
         self.engine.as_ref().map(|engine| engine.profile().inbox)
     }
@@ -260,6 +333,7 @@ fn perform(output: Output, stepped: &mut Stepped) {
         Output::Event(event) => stepped.events.push(event),
         Output::Reply(ticket, Ok(Reply::Queued(number))) => stepped.queued.push((ticket, number)),
         Output::Reply(_, Ok(Reply::Group(id))) => stepped.groups.push(id),
+        Output::Reply(_, Ok(Reply::LinkCode(secret))) => stepped.codes.push(secret),
         Output::Reply(ticket, Err(refusal)) => stepped.refused.push((ticket, refusal)),
         Output::Reply(_, Ok(_)) => {}
     }

@@ -25,19 +25,20 @@ fn main() -> ExitCode {
     let mut failed = 0;
     for seed in from..from + seeds {
         let (report, talking) = (sealwire_sim::run(seed), sealwire_sim::run_talking(seed));
-        let conversation = sealwire_sim::run_conversation(seed);
+        let (linking, conversation) = (sealwire_sim::run_linking(seed), sealwire_sim::run_conversation(seed));
         messages += report.messages;
         envelopes += report.envelopes;
         troubles += report.troubles;
-        said += talking.messages;
+        said += talking.messages + linking.messages;
         entries += conversation.entries;
         stale += conversation.stale;
-        for world in [&report, &talking] {
+        for world in [&report, &talking, &linking] {
             if trace || (world.violation.is_some() && !goes_on) {
                 world.trace.iter().for_each(|line| println!("{line}"));
             }
         }
-        if let Some(violation) = report.violation.or(talking.violation).or(conversation.violation) {
+        let violation = report.violation.or(talking.violation).or(linking.violation).or(conversation.violation);
+        if let Some(violation) = violation {
             println!("seed {seed} FAILED: {violation}");
             failed += 1;
             if !goes_on {

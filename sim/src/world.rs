@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Command, ConversationKind, ConversationView, Event, GroupChange, Incoming, Input, Mode, QuarantineReason, Refusal,
-    Role, Suite, To, UnsentReason,
+    CodeSecret, Command, ConversationKind, ConversationView, Event, GroupChange, Incoming, Input, LogInProblem, Mode,
+    QuarantineReason, Refusal, Role, Suite, To, UnsentReason,
 };
 use sealwire_relay_core::Input as RelayInput;
 use sealwire_wire::content::{Content, Part};
@@ -46,6 +46,13 @@ pub struct Report {
 /// Runs one seed of people in direct mode.
 pub fn run(seed: u64) -> Report {
     run_world(World::new(seed, Talks { mode: Mode::Direct, suite: Suite::Hybrid }))
+}
+
+/// Runs one seed of people in conversations who link further devices, and revoke them.
+pub fn run_linking(seed: u64) -> Report {
+    let mut world = World::new(seed, Talks { mode: Mode::Mls, suite: Suite::Classical });
+    world.links = true;
+    run_world(world)
 }
 
 /// Runs one seed of people in conversations. Most take the classical suite, for speed; one in ten the real one.
@@ -111,6 +118,14 @@ type AskedInGroup = (usize, Vec<(usize, bool)>, String);
 struct World {
     seed: u64,
     talks: Talks,
+    /// Whether people link further devices.
+    links: bool,
+    /// Whose each device is: the number of the person's first one.
+    persons: Vec<usize>,
+    /// Devices that were revoked, or are about to be.
+    revoked: BTreeSet<usize>,
+    /// Which device has said a text.
+    authors: BTreeMap<String, usize>,
     /// Groups, and who was in them at the beginning.
     groups: Vec<(ConversationId, Vec<usize>)>,
     /// Groups that are about to begin, by who begins them.
@@ -177,6 +192,10 @@ impl World {
         World {
             seed,
             talks,
+            links: false,
+            persons: (0..people).collect(),
+            revoked: BTreeSet::new(),
+            authors: BTreeMap::new(),
             groups: Vec::new(),
             begun: Vec::new(),
             changing,
@@ -288,7 +307,7 @@ impl World {
                 self.deliver(out)?;
             }
             Coming::Wake(device) => self.input(device, Input::Tick)?,
-            Coming::Start(device) if !self.devices[device].is_running() => {
+            Coming::Start(device) if !self.devices[device].is_running() && self.devices[device].has_account() => {
                 self.devices[device].load();
                 self.note(&format!("{device} starts"));
                 for stranger in self.devices[device].strangers() {
@@ -342,7 +361,8 @@ impl World {
                 self.devices[device].take_snapshot();
                 self.note(&format!("{device} is backed up"));
             }
-            5 if !calm => self.restore(device),
+            5 if !calm && self.persons[device] == device => self.restore(device),
+            6 | 7 if self.links => self.act_on_devices(device)?,
             6 => self.relay.sweep(self.now),
             // What a conversation's log lost comes back with L11's uploads, which are not there yet.
             7 | 8 if self.talks.mode == Mode::Mls => self.act_in_group(device)?,
@@ -361,9 +381,31 @@ impl World {
         Ok(())
     }
 
+    /// Somebody links a device, or takes one from the account.
+    fn act_on_devices(&mut self, device: usize) -> Result<(), Violation> {
+        let person = self.persons[device];
+        let own: Vec<usize> = (0..self.devices.len()).filter(|other| self.persons[*other] == person).collect();
+        if own.len() < 3 && self.dice.per_mille(700) {
+            return self.command(device, Command::Link);
+        }
+        // The first one stays: the world knows the person by it.
+        let further: Vec<usize> = own.into_iter().filter(|other| *other != person && *other != device).collect();
+        let Some(&gone) = further.first() else { return Ok(()) };
+        let Some(id) = self.devices[gone].id() else { return Ok(()) };
+        self.note(&format!("{device} revokes {gone}"));
+        self.revoked.insert(gone);
+        for message in self.expected.iter_mut().chain(&mut self.expected_in_groups) {
+            // What it has not sent by then is not sent.
+            message.certain &= self.authors.get(&message.text) != Some(&gone);
+        }
+        self.command(device, Command::Revoke(id))
+    }
+
     /// Somebody begins a group, writes into one, or changes one.
     fn act_in_group(&mut self, device: usize) -> Result<(), Violation> {
-        let others: Vec<usize> = (0..self.devices.len()).filter(|other| *other != device).collect();
+        let person = self.persons[device];
+        let first = |other: &usize| self.persons[*other] == *other && *other != person;
+        let others: Vec<usize> = (0..self.devices.len()).filter(first).collect();
         let known = |world: &World, other: &usize| {
             let account = world.accounts.iter().find(|(_, index)| *index == other).map(|(account, _)| *account);
             account.filter(|account| world.devices[device].knows(*account))
@@ -417,7 +459,9 @@ impl World {
     }
 
     fn write(&mut self, from: usize) -> Result<(), Violation> {
-        let to = (from + 1 + self.dice.below(self.devices.len() as u64 - 1) as usize) % self.devices.len();
+        let people: Vec<usize> =
+            (0..self.devices.len()).filter(|d| self.persons[*d] == *d && *d != self.persons[from]).collect();
+        let to = people[self.dice.below(people.len() as u64) as usize];
         self.next_text += 1;
         let text = format!("{CANARY}{}", self.next_text);
         let command = send(&self.devices[to].handle.clone(), &text);
@@ -524,7 +568,9 @@ impl World {
         for (ticket, number) in stepped.queued {
             if let Some((from, to, text)) = self.asked.remove(&ticket) {
                 self.note(&format!("{from} -> {to}: {text} is saved as message {number}"));
-                self.expected.push(Expected { way: (from, to), text, certain: true });
+                let certain = !self.revoked.contains(&from);
+                self.authors.insert(text.clone(), from);
+                self.expected.push(Expected { way: (self.persons[from], to), text, certain });
             }
             if let Some((from, readers, text)) = self.asked_in_group.remove(&ticket) {
                 self.note(&format!("{from} -> group: {text} is saved as message {number}"));
@@ -535,19 +581,26 @@ impl World {
             if let Some(index) = self.begun.iter().position(|(who, _)| *who == device) {
                 let (_, members) = self.begun.remove(index);
                 self.note(&format!("{device} begins a group"));
-                self.groups.push((id, members.into_iter().chain([device]).collect()));
+                self.groups.push((id, members.into_iter().chain([self.persons[device]]).collect()));
             }
         }
         for (ticket, refusal) in stepped.refused {
             self.asked.remove(&ticket);
             self.asked_in_group.remove(&ticket);
-            if self.talks.mode == Mode::Mls && is_about_groups(&refusal) {
+            if self.talks.mode == Mode::Mls && is_about_groups(&refusal) || self.links && is_about_devices(&refusal) {
                 continue;
             }
             // An old store may not know the stranger who was accepted meanwhile.
             if !matches!(refusal, Refusal::NothingToDecide | Refusal::UnknownContact) {
                 return Err(format!("{device} was refused: {refusal}"));
             }
+        }
+        for code in stepped.codes {
+            self.read_code(device, &code);
+        }
+        if stepped.linked {
+            self.note(&format!("{device} is linked"));
+            self.after(1_000, Coming::Start(device));
         }
         for event in stepped.events {
             self.event(device, event)?;
@@ -576,12 +629,22 @@ impl World {
         Ok(())
     }
 
+    /// A new device reads a code, and connects.
+    fn read_code(&mut self, sponsor: usize, code: &CodeSecret) {
+        let new = self.devices.len();
+        let handle = self.devices[sponsor].handle.clone();
+        self.note(&format!("{new} reads {sponsor}'s code"));
+        self.devices.push(Device::that_reads(code, handle, Dice::new(self.seed, 100 + new as u64)));
+        self.persons.push(self.persons[sponsor]);
+        self.wish(new, ToNetwork::Connect);
+    }
+
     /// Messages whose reply was lost: they may be sent, and need not.
     fn maybe_saved(&mut self, device: usize) {
         let lost: Vec<u64> = self.asked.iter().filter(|(_, (from, _, _))| *from == device).map(|(t, _)| *t).collect();
         for ticket in lost {
             if let Some((from, to, text)) = self.asked.remove(&ticket) {
-                self.expected.push(Expected { way: (from, to), text, certain: false });
+                self.expected.push(Expected { way: (self.persons[from], to), text, certain: false });
             }
         }
         let lost: Vec<u64> =
@@ -596,8 +659,10 @@ impl World {
 
     fn expect_in_group(&mut self, from: usize, readers: Vec<(usize, bool)>, text: &str, saved: bool) {
         for (reader, certain) in readers {
-            let certain = saved && certain && !self.lost_place.contains(&from) && !self.lost_place.contains(&reader);
-            self.expected_in_groups.push(Expected { way: (from, reader), text: text.to_owned(), certain });
+            let is_there = !self.lost_place.contains(&from) && !self.lost_place.contains(&reader);
+            let certain = saved && certain && is_there && !self.revoked.contains(&from);
+            self.authors.insert(text.to_owned(), from);
+            self.expected_in_groups.push(Expected { way: (self.persons[from], reader), text: text.to_owned(), certain });
         }
     }
 
@@ -613,6 +678,14 @@ impl World {
                 self.after(wait, Coming::Shown(device, request.message.number));
                 self.after(wait, Coming::Decide(device, Command::Accept(request.message.from)));
             }
+            // A person compares the digits, if the other device still shows some.
+            Event::LinkAsks { digits } => {
+                let is_the_same = self.devices.iter().any(|other| other.digits.as_ref() == Some(&digits));
+                let wait = self.dice.between(1_000, 20_000);
+                self.after(wait, Coming::Decide(device, Command::ConfirmLink(is_the_same)));
+            }
+            Event::LogIn(LogInProblem::NotLinkedYet) if self.links => {}
+            Event::LogIn(LogInProblem::Revoked) if self.revoked.contains(&device) => {}
             Event::StoreConflict => self.after(5_000, Coming::Decide(device, Command::Reclaim)),
             Event::Replaced => self.after(5_000, Coming::Decide(device, Command::Reconnect)),
             // A key that was replaced after a restored store: its envelopes are refused, and come again (D3). A receipt
@@ -758,12 +831,19 @@ impl World {
 
     fn check(&mut self) -> Result<(), Violation> {
         for (reader, device) in self.devices.iter().enumerate() {
+            if self.persons[reader] != reader {
+                // What was said before it was linked is not handed over; once is enough for the rest.
+                check::once(&device.history(false))?;
+                check::once(&device.history(true))?;
+                continue;
+            }
             for (in_groups, expected) in [(false, &self.expected), (true, &self.expected_in_groups)] {
                 let incoming = device.history(in_groups).into_iter().filter(|(_, incoming, _)| *incoming);
                 let shown = incoming.filter_map(|(with, _, text)| Some((*self.accounts.get(&with)?, text)));
                 let shown: Vec<_> = shown.collect();
                 // In a group that one has left and joined again, two messages may be in two groups' orders.
-                check::history(&shown, reader, expected, !(self.restored || in_groups && self.groups.len() > 1))?;
+                let in_order = !(self.restored || self.links || in_groups && self.groups.len() > 1);
+                check::history(&shown, reader, expected, in_order)?;
             }
         }
         if self.talks.mode == Mode::Mls {
@@ -780,10 +860,11 @@ impl World {
     /// Whether no change of a conversation is on its way.
     fn is_settled(&self) -> bool {
         let mut positions: BTreeMap<ConversationId, BTreeSet<Position>> = BTreeMap::new();
-        let views = self.devices.iter().flat_map(Device::conversations).filter(|view| view.active && !view.out);
+        let devices = self.devices.iter().enumerate().filter(|(index, _)| !self.revoked.contains(index));
+        let views = devices.flat_map(|(_, device)| device.conversations()).filter(|view| view.active && !view.out);
         let mut waits = false;
         for view in views {
-            waits |= view.waiting > 0;
+            waits |= view.waiting > 0 || view.missing_devices > 0;
             positions.entry(view.conversation).or_default().insert(view.read_upto);
         }
         !waits && positions.values().all(|positions| positions.len() == 1)
@@ -794,8 +875,14 @@ impl World {
     fn check_conversations(&self) -> Result<(), Violation> {
         let mut seen: BTreeMap<ConversationId, (usize, ConversationView)> = BTreeMap::new();
         for (index, device) in self.devices.iter().enumerate() {
+            if self.revoked.contains(&index) {
+                continue;
+            }
             for view in device.conversations() {
                 let id = view.conversation;
+                if view.active && view.missing_devices > 0 {
+                    return Err(format!("C7: a device of {index}'s account is not in {id:?}"));
+                }
                 if view.out {
                     continue;
                 }
@@ -830,8 +917,16 @@ impl World {
         }
         for (id, (first, view)) in &seen {
             let is_member = |account: &AccountId| view.members.iter().any(|(member, _)| member == account);
-            let members = self.accounts.iter().filter(|(account, _)| is_member(account));
-            let mut inboxes: Vec<_> = members.filter_map(|(_, index)| self.devices[*index].inbox()).collect();
+            let is_in = |view: &ConversationView| view.conversation == *id && view.active && !view.out;
+            let is_here = |index: &usize| {
+                let person = self.accounts.iter().find(|(_, person)| **person == self.persons[*index]);
+                let is_member = person.is_some_and(|(account, _)| is_member(account));
+                let is_first = self.persons[*index] == *index;
+                let is_linked = || self.devices[*index].conversations().iter().any(is_in);
+                is_member && !self.revoked.contains(index) && (is_first || is_linked())
+            };
+            let devices = (0..self.devices.len()).filter(is_here);
+            let mut inboxes: Vec<_> = devices.filter_map(|index| self.devices[index].inbox()).collect();
             inboxes.sort();
             if self.relay.roster(LogId::Conversation(*id)) != Some(inboxes) {
                 return Err(format!("C6: the roster of {id:?} is not what {first} has"));
@@ -853,6 +948,14 @@ impl World {
         let elapsed = self.now.since(BEGIN);
         self.trace.push(format!("{:>7}.{:03} {what}", elapsed / 1_000, elapsed % 1_000));
     }
+}
+
+/// The relay was out of reach, the device is gone already, or it cannot be linked any more.
+fn is_about_devices(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::Offline | Refusal::UnknownDevice | Refusal::LastDevice | Refusal::NothingToDecide | Refusal::TooManyDevices
+    )
 }
 
 fn is_about_groups(refusal: &Refusal) -> bool {
