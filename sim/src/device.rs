@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    Change, CodeSecret, Command, ConversationView, Engine, Event, Input, Invite, Mode, Newcomer, NewcomerOutput, Output,
-    Refusal, Reply, Settings,
-    StoredMessage, Suite, Table, Ticket, To,
+    Change, CodeSecret, Command, ConversationView, Engine, Event, Input, Invite, Mode, Newcomer, NewcomerOutput,
+    Output, Refusal, Reply, Settings, StoredMessage, Suite, Table, Ticket, To,
 };
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::ToRelay;
@@ -288,6 +287,12 @@ impl Device {
     /// Its conversations; none while the process is not running.
     pub(crate) fn conversations(&self) -> Vec<ConversationView> {
         self.engine.as_ref().map(Engine::conversations).unwrap_or_default()
+    }
+
+    /// The devices that its account lists, as far as it knows.
+    pub(crate) fn listed(&self) -> Vec<DeviceId> {
+        let views = self.engine.as_ref().map(Engine::devices).unwrap_or_default();
+        views.into_iter().map(|view| view.device).collect()
     }
 
     pub(crate) fn id(&self) -> Option<DeviceId> {

@@ -662,7 +662,11 @@ impl World {
             let is_there = !self.lost_place.contains(&from) && !self.lost_place.contains(&reader);
             let certain = saved && certain && is_there && !self.revoked.contains(&from);
             self.authors.insert(text.to_owned(), from);
-            self.expected_in_groups.push(Expected { way: (self.persons[from], reader), text: text.to_owned(), certain });
+            self.expected_in_groups.push(Expected {
+                way: (self.persons[from], reader),
+                text: text.to_owned(),
+                certain,
+            });
         }
     }
 
@@ -691,7 +695,7 @@ impl World {
             // A key that was replaced after a restored store: its envelopes are refused, and come again (D3). A receipt
             // from somebody whom the old store does not know yet: nothing is lost with it.
             Event::Quarantined { reason: QuarantineReason::OtherKey | QuarantineReason::NotAccepted, .. }
-                if self.restored => {}
+                if self.restored || self.links => {}
             // A Welcome to a key package that only the newer store knew; the relay's list of logs leads back in (C10).
             Event::Quarantined { reason: QuarantineReason::BadWelcome, .. } if self.restored || self.jumped => {}
             // The commit with which somebody begins a conversation anew that both seemed to have lost.
@@ -830,6 +834,11 @@ impl World {
     // After quiet.
 
     fn check(&mut self) -> Result<(), Violation> {
+        // What a device wrote that was never linked to the end, its person is told, stays there.
+        let unlisted: BTreeSet<usize> = (0..self.devices.len()).filter(|index| !self.is_listed(*index)).collect();
+        for message in self.expected.iter_mut().chain(&mut self.expected_in_groups) {
+            message.certain &= self.authors.get(&message.text).is_none_or(|author| !unlisted.contains(author));
+        }
         for (reader, device) in self.devices.iter().enumerate() {
             if self.persons[reader] != reader {
                 // What was said before it was linked is not handed over; once is enough for the rest.
@@ -857,10 +866,16 @@ impl World {
         Ok(())
     }
 
+    /// Whether a device is one of its person's account: it was linked to the end, and was not revoked.
+    fn is_listed(&self, index: usize) -> bool {
+        let listed = self.devices[self.persons[index]].listed();
+        self.devices[index].id().is_some_and(|device| listed.contains(&device))
+    }
+
     /// Whether no change of a conversation is on its way.
     fn is_settled(&self) -> bool {
         let mut positions: BTreeMap<ConversationId, BTreeSet<Position>> = BTreeMap::new();
-        let devices = self.devices.iter().enumerate().filter(|(index, _)| !self.revoked.contains(index));
+        let devices = self.devices.iter().enumerate().filter(|(index, _)| self.is_listed(*index));
         let views = devices.flat_map(|(_, device)| device.conversations()).filter(|view| view.active && !view.out);
         let mut waits = false;
         for view in views {
@@ -875,7 +890,7 @@ impl World {
     fn check_conversations(&self) -> Result<(), Violation> {
         let mut seen: BTreeMap<ConversationId, (usize, ConversationView)> = BTreeMap::new();
         for (index, device) in self.devices.iter().enumerate() {
-            if self.revoked.contains(&index) {
+            if !self.is_listed(index) {
                 continue;
             }
             for view in device.conversations() {
@@ -923,7 +938,7 @@ impl World {
                 let is_member = person.is_some_and(|(account, _)| is_member(account));
                 let is_first = self.persons[*index] == *index;
                 let is_linked = || self.devices[*index].conversations().iter().any(is_in);
-                is_member && !self.revoked.contains(index) && (is_first || is_linked())
+                is_member && self.is_listed(*index) && (is_first || is_linked())
             };
             let devices = (0..self.devices.len()).filter(is_here);
             let mut inboxes: Vec<_> = devices.filter_map(|index| self.devices[index].inbox()).collect();
@@ -954,7 +969,11 @@ impl World {
 fn is_about_devices(refusal: &Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::Offline | Refusal::UnknownDevice | Refusal::LastDevice | Refusal::NothingToDecide | Refusal::TooManyDevices
+        Refusal::Offline
+            | Refusal::UnknownDevice
+            | Refusal::LastDevice
+            | Refusal::NothingToDecide
+            | Refusal::TooManyDevices
     )
 }
 

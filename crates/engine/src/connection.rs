@@ -638,8 +638,11 @@ impl Engine {
         if self.own.publishing.as_ref() != Some(&entry) {
             return;
         }
-        let entries: Vec<_> = self.log.entries().iter().chain([&entry]).cloned().collect();
-        self.take_own_log(turn, &entries);
+        if !self.log.entries().contains(&entry) {
+            // Else somebody else was quicker to tell of it.
+            let entries: Vec<_> = self.log.entries().iter().chain([&entry]).cloned().collect();
+            self.take_own_log(turn, &entries);
+        }
         self.own.publishing = None;
         self.own.publishing_inbox = None;
         self.save_own(turn);

@@ -120,6 +120,10 @@ pub(crate) struct Conversation {
     without_welcome: Option<Time>,
     /// The newest commit, as the relay said when it was attached.
     told_newest: Position,
+    /// Whether it is there, and this device is not in it yet: another device of the account adds it.
+    awaits_own: bool,
+    /// How often no key package of another own device was there.
+    own_claims: u32,
     /// When a commit may be made again, after the relay asked to wait.
     commit_after: Option<Time>,
 }
@@ -242,6 +246,8 @@ impl Conversation {
             generation: 0,
             without_welcome: None,
             told_newest: Position::START,
+            awaits_own: false,
+            own_claims: 0,
             commit_after: None,
         }
     }
@@ -294,6 +300,8 @@ impl Conversation {
             generation: record.generation,
             without_welcome: None,
             told_newest: Position::START,
+            awaits_own: false,
+            own_claims: 0,
             commit_after: None,
         }
     }
@@ -402,7 +410,7 @@ impl Conversation {
         let leave = self.leave_due.filter(|_| is_idle);
         let is_wanted = |device: &DeviceId| self.wants.contains(&Want::Readmit(*device));
         let readd = self.readd_due.filter(|_| is_idle && !self.readds.keys().all(is_wanted));
-        let waits_for_welcome = self.group.is_none() && !self.behind && !self.removed;
+        let waits_for_welcome = self.group.is_none() && !self.behind && !self.removed && !self.awaits_own;
         let welcome = self.without_welcome.filter(|_| waits_for_welcome);
         let welcome = welcome.map(|since| since.plus(healing::WELCOME_MS));
         let asks = self.readd_again.filter(|_| self.behind && !self.removed);
@@ -416,6 +424,7 @@ impl Conversation {
     pub(crate) fn forget_connection(&mut self) {
         self.attachment = Attachment::No;
         self.without_welcome = None;
+        self.awaits_own = false;
         self.backlog.clear();
         self.wait_for = Position::START;
         if let Some(pending) = &mut self.pending {
@@ -518,7 +527,8 @@ impl Pending {
 impl Engine {
     /// Whether this device takes part in conversations: then direct mode is not for it (D).
     pub(crate) fn is_mls(&self) -> bool {
-        self.log.device(self.secrets.device_id()).is_some_and(|card| card.modes.contains(&Mode::Mls))
+        // Of all devices alike; this one may not be listed yet.
+        self.log.devices().any(|card| card.modes.contains(&Mode::Mls))
     }
 
     pub(crate) fn load_conversation(&mut self, key: &[u8], record: ConversationRecord) -> Result<(), RecordError> {

@@ -290,6 +290,11 @@ impl Engine {
         self.contact_view(account)
     }
 
+    /// The devices of this account.
+    pub fn devices(&self) -> Vec<DeviceView> {
+        self.device_views()
+    }
+
     /// All conversations, as an application sees them.
     pub fn conversations(&self) -> Vec<ConversationView> {
         self.conversation_views()

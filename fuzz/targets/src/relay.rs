@@ -9,8 +9,8 @@ use sealwire_relay_core::Input;
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{FromRelay, IdProof, LookupBy, RosterChange, ToRelay, Welcome};
 use sealwire_wire::{
-    BlobHash, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, LogId, Position, PresenceToken,
-    RosterHash,
+    BlobHash, ConversationId, DeviceHint, DeviceId, EnvelopeId, InboxAddress, LogId, MeetingId, Position,
+    PresenceToken, RosterHash,
 };
 
 use crate::bytes::Choices;
@@ -140,7 +140,7 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
             .map(|_| Welcome { inbox: inbox(choices), entry: entry(choices, &devices[writer]) })
             .collect()
     };
-    match choices.below(17) {
+    match choices.below(18) {
         0..=2 => {
             let log = log(choices);
             let roster = (choices.below(4) == 0).then(|| RosterChange {
@@ -160,7 +160,10 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
             ToRelay::Lookup { request, by }
         }
         5 => devices[choices.below(devices.len())].register(&format!("name{}", choices.below(6))),
-        6 => ToRelay::Publish { request, entry: choices.run().to_vec() },
+        6 => {
+            let inbox = (choices.below(2) == 0).then(|| inbox(choices));
+            ToRelay::Publish { request, entry: choices.run().to_vec(), inbox }
+        }
         7 => {
             let token = (choices.below(2) == 1).then(|| PresenceToken([choices.byte() % 3; 16]));
             ToRelay::SetPresence { token }
@@ -193,7 +196,12 @@ fn frame(choices: &mut Choices<'_>, devices: &[Device], writer: usize) -> ToRela
             last_resort: (choices.below(3) == 0).then(|| vec![choices.byte()]),
         },
         15 => ToRelay::ListLogs { request },
-        14 => ToRelay::ClaimKeyPackages { request, account: devices[choices.below(devices.len())].log.id() },
+        14 => {
+            let account = devices[choices.below(devices.len())].log.id();
+            let device = (choices.below(3) == 0).then(|| devices[choices.below(devices.len())].id());
+            ToRelay::ClaimKeyPackages { request, account, device }
+        }
+        17 => ToRelay::Meet { request, meeting: MeetingId([choices.byte() % 3; 16]), bytes: choices.run().to_vec() },
         _ => ToRelay::GetBlob { request, hash: BlobHash([choices.byte() % 3; 32]), offset: choices.number() },
     }
 }

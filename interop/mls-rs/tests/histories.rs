@@ -491,7 +491,7 @@ impl Seat {
                     epoch: group.epoch(),
                     authenticator: group.epoch_authenticator(),
                     data: group.data().encode(),
-                    leaves: group.members().into_iter().map(leaf).collect(),
+                    leaves: group.members().iter().copied().map(leaf).collect(),
                 }
             }
             Seat::Theirs(conversation) => View {

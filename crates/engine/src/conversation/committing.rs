@@ -151,6 +151,10 @@ impl Engine {
                     let is_new = received.iter().all(|other| other.member.device != package.member.device);
                     received.extend(is_new.then_some(package));
                 }
+                Ok(package) if package.member.account == account => {
+                    // A device that was linked since, perhaps: its account's log tells, and it is not added before (C1).
+                    self.link.to_refresh.insert(account);
+                }
                 _ => turn.event(Event::BadAnswer { account: Some(account) }),
             }
         }
@@ -180,7 +184,11 @@ impl Engine {
         match package {
             Some(package) => drop(conversation.claimed_own.insert(device, package)),
             // It has published none yet.
-            None => drop(conversation.claim_later.insert(own, turn.now.plus(CLAIM_AGAIN_MS))),
+            None => {
+                let wait = CLAIM_AGAIN_MS << conversation.own_claims.min(6);
+                conversation.own_claims += 1;
+                conversation.claim_later.insert(own, turn.now.plus(wait));
+            }
         }
     }
 
@@ -388,8 +396,13 @@ impl Engine {
             conversation.attach_refusals += 1;
             conversation.attach_after = Some(turn.now.plus(failed.retry_after_ms.max(wait)));
         } else if conversation.is_about_to_begin() {
-            // Somebody else's, without this device: nothing of it can be read.
+            // Without this device: nothing of it can be read. Where the account has others, one of them has begun it, and adds
+            // this one (seed 51).
             let _lost = self.lose_creation(turn, id);
+            let has_others = self.other_devices().next().is_some();
+            if let Some(conversation) = self.conversations.get_mut(&id) {
+                conversation.awaits_own = has_others;
+            }
         } else if conversation.kind == ConversationKind::OneToOne && conversation.peer.is_some() {
             self.begin_again(turn, id);
         } else {

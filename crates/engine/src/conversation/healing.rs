@@ -71,6 +71,9 @@ impl Engine {
         if conversation.removed || conversation.founding || conversation.is_active() {
             return;
         }
+        if conversation.awaits_own {
+            return;
+        }
         if !conversation.behind {
             let since = *conversation.without_welcome.get_or_insert(turn.now);
             // One whose bytes are still to be fetched may be its Welcome.

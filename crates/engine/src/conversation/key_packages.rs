@@ -61,7 +61,8 @@ impl Engine {
             let count = missing.min(BATCH);
             let one_time: Vec<_> = (0..count).filter_map(|_| self.make_key_package(turn, false)).collect();
             let replace = replace && is_first;
-            let last_resort = replace.then(|| self.make_key_package(turn, true)).flatten();
+            // A new last-resort one each time: the one before may have been used, or may never have reached the relay.
+            let last_resort = is_first.then(|| self.make_last_resort(turn)).flatten();
             self.ask(turn, Asked::KeyPackages, |request| ToRelay::PublishKeyPackages {
                 request,
                 replace,
@@ -83,6 +84,16 @@ impl Engine {
         turn.put(Table::KeyPackage, key.clone(), record::encode(&known));
         self.key_packages.insert(key, known);
         Some(bytes)
+    }
+
+    fn make_last_resort(&mut self, turn: &mut Turn<'_>) -> Option<Vec<u8>> {
+        for (key, known) in self.key_packages.iter_mut().filter(|(_, known)| known.is_last_resort == 1) {
+            if known.is_retired == 0 {
+                (known.is_retired, known.made_at) = (1, turn.now);
+                turn.put(Table::KeyPackage, key.clone(), record::encode(known));
+            }
+        }
+        self.make_key_package(turn, true)
     }
 
     /// Those that are replaced may be on their way in a Welcome: they open it for as long as a Welcome is kept, and count as

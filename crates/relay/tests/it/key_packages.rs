@@ -33,7 +33,7 @@ async fn a_key_package_is_claimed_once_by_many_at_once() {
     };
     assert_eq!(bobs.ask(&publish).await, FromRelay::Done { request: 4 });
 
-    let claim = ToRelay::ClaimKeyPackages { request: 5, account: bob.log.id() };
+    let claim = ToRelay::ClaimKeyPackages { request: 5, account: bob.log.id(), device: None };
     let mut claimers = Vec::new();
     for number in 0..CLAIMERS {
         let mut device = Device::new(number + 1);
