@@ -409,12 +409,16 @@ impl Engine {
             LoggedIn::Registered { account, inbox, .. } if account != self.log.id() || inbox != self.own.inbox => {
                 self.stay_away(turn, LogInProblem::Unsuitable);
             }
-            LoggedIn::Registered { account_entries, account_head, .. }
+            LoggedIn::Registered { restored, account_entries, account_head, .. }
                 if self.link.answer.is_none() && self.has_grown(account_entries, account_head) =>
             {
                 // Of another device, or of a newer store of this one: its entries tell.
                 self.link.answer = Some(answer);
                 self.link.enter(Stage::CatchingUp, turn.now);
+                if !restored {
+                    // The next frame tells the relay that the log-in counts (N3).
+                    self.commit_incarnation(turn);
+                }
                 self.ask_for_own_log(turn);
             }
             LoggedIn::Registered { restored, read_upto, account_entries, account_head, key_packages, .. } => {
@@ -452,10 +456,14 @@ impl Engine {
             && self.own.publishing.as_ref().is_none_or(|entry| entry.hash() != account_head)
     }
 
-    /// From here on the log-in counts: the pending incarnation is the committed one.
-    fn activate(&mut self, turn: &mut Turn<'_>, read_upto: Position) {
+    fn commit_incarnation(&mut self, turn: &mut Turn<'_>) {
         self.incarnation.committed = self.incarnation.pending;
         turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
+    }
+
+    /// From here on the log-in counts: the pending incarnation is the committed one.
+    fn activate(&mut self, turn: &mut Turn<'_>, read_upto: Position) {
+        self.commit_incarnation(turn);
         self.link.enter(Stage::Active, turn.now);
         self.take_read_upto(turn, read_upto);
         self.link.delivered_upto = read_upto;
@@ -670,8 +678,7 @@ impl Engine {
             turn.delete(Table::Channel, commitment.0);
         }
         self.distrust_ratchets(turn);
-        self.incarnation.committed = self.incarnation.pending;
-        turn.put(Table::Own, record::INCARNATION, record::encode(&self.incarnation));
+        self.commit_incarnation(turn);
         // What a newer store had read of is lost to this one; that finding is mended.
         let read_upto = self.link.read_upto;
         self.take_read_upto(turn, read_upto);
@@ -681,8 +688,11 @@ impl Engine {
 
     /// The own log as the relay has it: longer, if another device or another copy of this store made an entry.
     pub(crate) fn found_own_log(&mut self, turn: &mut Turn<'_>, entries: &[SignedEntry]) {
+        let known = self.log.entries().len();
         let is_taken = self.take_own_log(turn, entries);
         match self.link.stage {
+            // What came behind the log-in meanwhile was not read: the next connection brings it.
+            Stage::CatchingUp if self.log.entries().len() > known => self.hang_up(turn),
             Stage::CatchingUp => {
                 if let Some(answer) = self.link.answer.clone() {
                     self.logged_in(turn, answer);
