@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sealwire_client::{
-    Account, Client, ConversationId, Error, Event, Events, Incoming, MessageState, Mode, Part, QuarantineReason, Sent,
-    StoreError, Unlock,
+    Account, Client, ConversationId, Error, Event, Events, Incoming, LogInProblem, MessageState, Mode, Part,
+    QuarantineReason, RelayAddress, Sent, StoreError, Unlock,
 };
 
 /// How long anything in the demo may take. It takes milliseconds; a machine under load takes more.
@@ -37,6 +37,10 @@ pub(crate) struct Person {
     pub(crate) contradictions: usize,
     /// Groups that this one was taken out of.
     pub(crate) removed_from: Vec<ConversationId>,
+    /// Six digits that this device shows while another is linked.
+    pub(crate) digits: Option<String>,
+    /// Whether it was taken from its account.
+    pub(crate) revoked: bool,
     /// The number of the last message on the screen.
     processed: u64,
 }
@@ -51,7 +55,47 @@ impl Person {
         let account = Account::new(&handle(name), relay)?.receipt_delay_ms(RECEIPT_DELAY_MS).key_packages(KEY_PACKAGES);
         let account = if mode == Mode::Direct { account.direct() } else { account };
         let (client, events) = Client::create(&folder, key(&folder), account).await?;
-        let person = Person {
+        let person = Person::with(name, folder, client, events);
+        person.connected().await?;
+        Ok(person)
+    }
+
+    /// Links a new device to somebody's account: it reads the code, both show the same digits, and the person says so. Done
+    /// when it is in every conversation.
+    pub(crate) async fn link(
+        name: &'static str,
+        home: &Path,
+        relay: &str,
+        sponsor: &mut Person,
+    ) -> anyhow::Result<(Person, String)> {
+        let (folder, code) = (home.join(name), sponsor.client()?.link_code().await?);
+        let (show, shown) = tokio::sync::oneshot::channel();
+        let linking = async {
+            let relay = RelayAddress::parse(relay).map_err(Error::Address)?;
+            let show = |digits: &str| drop(show.send(digits.to_owned()));
+            Ok(Client::link(&folder, key(&folder), &code, relay, show).await?)
+        };
+        let confirming = async {
+            sponsor.until(|sponsor| sponsor.digits.is_some()).await?;
+            let (here, there) = (sponsor.digits.take(), shown.await?);
+            sponsor.client()?.confirm_link(here.as_ref() == Some(&there)).await?;
+            anyhow::Ok(there)
+        };
+        let ((client, events), digits) = tokio::try_join!(linking, confirming)?;
+        let person = Person::with(name, folder, client, events);
+        person.connected().await?;
+        let began = tokio::time::Instant::now();
+        while sponsor.client()?.conversations().await?.iter().any(|view| view.missing_devices > 0) {
+            if began.elapsed() > PATIENCE {
+                bail!("the new device is not in every conversation");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok((person, digits))
+    }
+
+    fn with(name: &'static str, folder: PathBuf, client: Client, events: Events) -> Person {
+        Person {
             name,
             folder,
             client: Some(client),
@@ -60,10 +104,10 @@ impl Person {
             rejected: Vec::new(),
             contradictions: 0,
             removed_from: Vec::new(),
+            digits: None,
+            revoked: false,
             processed: 0,
-        };
-        person.connected().await?;
-        Ok(person)
+        }
     }
 
     pub(crate) fn client(&self) -> anyhow::Result<&Client> {
@@ -143,6 +187,8 @@ impl Person {
                 self.show(&request.message);
                 self.client()?.accept(request.message.from).await?;
             }
+            Event::LinkAsks { digits } => self.digits = Some(digits),
+            Event::LogIn(LogInProblem::Revoked) => self.revoked = true,
             Event::Quarantined { reason, .. } => self.rejected.push(reason),
             Event::RegistrationRefused { code, .. } => bail!("{} is not registered: {code:?}", self.name),
             _ => {}

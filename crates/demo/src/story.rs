@@ -92,6 +92,8 @@ const GUESTS: [&str; 17] = [
     "quinn", "rupert", "sybil", "trent",
 ];
 const MALLORY: usize = 9;
+const TO_BOTH: &str = "Bob, wherever you read this: the cello is in the attic. marzipan";
+const FROM_LAPTOP: &str = "On my laptop now, Alice. The attic it is. gooseberry";
 const AFTER_RESTART: &str = "Did you notice that the relay was gone, Bob? Neither did I. heliotrope";
 
 /// Tells the story; the facts, and where the relay's files are if they stay.
@@ -215,12 +217,32 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     alice.until(|alice| alice.contradictions > 0).await?;
     screen.fact("and Alice's device has noticed that Carol was shown something else than was sent");
 
-    let people = [&alice, &bob, &carol, &emil, &group.guests[0], &group.guests[MALLORY]];
+    screen.chapter("Bob links his laptop; later he loses it, and takes it from his account");
+    meter.begin();
+    let (mut laptop, digits) = Person::link("laptop", home.path(), &url, &mut bob).await?;
+    meter.note("a second device of Bob's, linked and added to all of his conversations");
+    screen.fact(&format!("a code that is good once; both devices show {digits}, and Bob says that they are the same"));
+    let to_both = alice.write("bob", TO_BOTH).await?;
+    laptop.read(1, 0).await?;
+    bob.read(7, 0).await?;
+    laptop.write("alice", FROM_LAPTOP).await?;
+    alice.read(4, 0).await?;
+    reached(&[to_both], MessageState::Delivered).await?;
+    screen.talk([&laptop.screen[0], &alice.screen[3]]);
+    meter.begin();
+    let lost = laptop.client()?.profile().await?.device;
+    bob.client()?.revoke(lost).await?;
+    laptop.until(|laptop| laptop.revoked).await?;
+    meter.note("it is revoked, and told");
+    screen.fact("the laptop is out: the relay lets it in no more, and it is taken out of every conversation");
+
+    let people = [&alice, &bob, &carol, &emil, &group.guests[0], &group.guests[MALLORY], &laptop];
     let screens: Vec<_> = people.iter().map(|person| (person.name, person.screen.clone())).collect();
     let rejected = carol.rejected.clone();
     let others = [&alice, &bob, &emil].into_iter().chain(&group.guests).flat_map(|person| &person.rejected).count();
     let Group { mut guests, inboxes, everybody_heard, mallory_is_out } = group;
-    for person in [&mut alice, &mut bob, &mut carol, &mut dora, &mut emil].into_iter().chain(&mut guests) {
+    let revoked = laptop.revoked;
+    for person in [&mut alice, &mut bob, &mut carol, &mut dora, &mut emil, &mut laptop].into_iter().chain(&mut guests) {
         person.leave().await;
     }
     relay.stop().await;
@@ -229,18 +251,20 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     let given = evidence::given(&frames);
     let handled = frames.len();
     let evidence = Evidence::gather(&data, &log, frames)?;
-    let texts = [HELLO, ANSWER, BEFORE_CRASH, WHILE_CRASHED, TO_ALL, WITHOUT_MALLORY, PLAIN, AFTER_RESTART];
-    let texts = texts.into_iter().chain(FOR_CAROL).chain([GROUP_NAME]);
+    let said = [HELLO, ANSWER, BEFORE_CRASH, WHILE_CRASHED, TO_ALL, WITHOUT_MALLORY, PLAIN, AFTER_RESTART];
+    let texts = said.into_iter().chain([TO_BOTH, FROM_LAPTOP]);
+    let texts = texts.chain(FOR_CAROL).chain([GROUP_NAME]);
     let mut secrets: Vec<(String, Vec<u8>)> = texts.map(|text| (text.to_owned(), text.as_bytes().to_vec())).collect();
     // Parts, too: what is cut into pieces is not hidden.
     let words = ["swordfish-4711", "Rosenstrasse", "heliotrope", "mandolin", "0170-5550199", "geranium", "carnation"];
-    for word in words.into_iter().chain(["nightingale", "Birkensee", "Lindenhof", "tarragon"]) {
+    for word in words.into_iter().chain(["nightingale", "Birkensee", "Lindenhof", "tarragon", "marzipan", "gooseberry"])
+    {
         secrets.push((word.to_owned(), word.as_bytes().to_vec()));
     }
     for bytes in [&blueprint, &photo] {
         secrets.push((format!("bytes {}", digest(bytes)), bytes[..32].to_vec()));
     }
-    for person in ["alice", "bob", "carol", "dora", "emil"].into_iter().chain(GUESTS) {
+    for person in ["alice", "bob", "carol", "dora", "emil", "laptop"].into_iter().chain(GUESTS) {
         let key = std::fs::read(home.path().join(person).join("key"))?;
         secrets.push((format!("{person}'s key file"), key));
     }
@@ -260,6 +284,7 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
         everybody_heard,
         mallory_is_out,
         apart,
+        revoked,
     };
     let outcome = weigh(found, began.elapsed());
     Ok((outcome, keep))
@@ -283,6 +308,8 @@ struct Found {
     mallory_is_out: bool,
     /// Whether the one mode kept out of the other.
     apart: bool,
+    /// Whether the device that was revoked was told.
+    revoked: bool,
 }
 
 fn weigh(found: Found, elapsed: Duration) -> Outcome {
@@ -305,8 +332,13 @@ fn weigh(found: Found, elapsed: Duration) -> Outcome {
     let claim = |holds, says: String| Claim { holds, says };
     let claims = vec![
         claim(
-            texts_arrived && crash_survived && shown("alice") == 3 && shown("bob") == 6,
+            texts_arrived && crash_survived && shown("alice") == 4 && shown("bob") == 7,
             "every message between Alice and Bob was shown, once, in order, across a crash of Bob's client".into(),
+        ),
+        claim(
+            found.revoked && has("laptop", TO_BOTH) && has("bob", TO_BOTH) && has("alice", FROM_LAPTOP),
+            "both of Bob's devices read what was said to him, either spoke for him, and the one that he revoked is out"
+                .into(),
         ),
         claim(
             found.everybody_heard,

@@ -25,6 +25,8 @@ const ADDED_MAX: usize = 32;
 const INLINE_MAX: usize = 64 * 1024;
 /// How long an account without key packages is left alone.
 const CLAIM_AGAIN_MS: u64 = 5_000;
+/// How long another own device is, which may have been linked a moment ago; twice as long each time, up to four minutes.
+const OWN_CLAIM_AGAIN_MS: u64 = 500;
 /// How long a refused attachment waits; twice as long each time, up to a minute.
 const ATTACH_AGAIN_MS: u64 = 1_000;
 /// How long a commit waits that the relay did not take for now.
@@ -185,7 +187,7 @@ impl Engine {
             Some(package) => drop(conversation.claimed_own.insert(device, package)),
             // It has published none yet.
             None => {
-                let wait = CLAIM_AGAIN_MS << conversation.own_claims.min(6);
+                let wait = OWN_CLAIM_AGAIN_MS << conversation.own_claims.min(9);
                 conversation.own_claims += 1;
                 conversation.claim_later.insert(own, turn.now.plus(wait));
             }
