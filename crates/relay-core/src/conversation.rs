@@ -81,9 +81,12 @@ impl Connection {
         conversation: ConversationId,
         place: Option<(Reader, Head)>,
     ) {
-        let Some((Reader { cursor, chain, .. }, Head { newest_commit, length, .. })) = place else {
+        let Some((Reader { cursor, until, chain }, Head { newest_commit, length, .. })) = place else {
             return self.refuse_request(Code::NotAllowed, request, "this device does not read that log");
         };
+        // For who was dropped the log ends with the commit that did it: what came after is not told (C6).
+        let end = until.unwrap_or(length);
+        let (newest_commit, length) = (newest_commit.min(end), length.min(end));
         self.send(FromRelay::Attached { request, read_upto: cursor, chain, newest_commit, length });
         self.read_log(LogId::Conversation(conversation), cursor);
     }

@@ -13,6 +13,7 @@ use tls_codec::{TlsDeserializeBytes, TlsSerialize, TlsSize};
 
 use super::{Conversation, Lost, desk};
 use crate::connection::Asked;
+use crate::contacts::Standing;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason};
 use crate::record::{self, Table};
@@ -207,6 +208,10 @@ impl Engine {
         Ok(())
     }
 
+    fn is_accepted(&self, account: AccountId) -> bool {
+        self.contacts.get(&account).is_some_and(|contact| contact.standing == Standing::Accepted && !contact.blocked)
+    }
+
     fn is_blocked(&self, account: AccountId) -> bool {
         self.contacts.get(&account).is_some_and(|contact| contact.blocked)
     }
@@ -229,9 +234,13 @@ impl Engine {
             return Err(QuarantineReason::BadWelcome);
         }
         let lost = self.conversations.get(&data.conversation).and_then(|conversation| conversation.lost.as_ref());
+        let inviter = joined.inviter.account;
         let leads_back = |lost: &Lost| {
             let is_same = data.kind == ConversationKind::OneToOne || lost.group == joined.group.id();
-            is_same && lost.accounts.contains(&joined.inviter.account)
+            // Who was alone in it is deceived about nobody's company: an accepted contact may have come in since, by what
+            // this device did before its store was put back (seed 501356).
+            let was_alone = lost.accounts.iter().all(|account| *account == own) && self.is_accepted(inviter);
+            is_same && (lost.accounts.contains(&inviter) || was_alone)
         };
         if !lost.is_none_or(leads_back) {
             // Whoever sees a request to be added again could answer it with a group of their own.

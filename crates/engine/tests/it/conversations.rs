@@ -410,6 +410,24 @@ fn a_conversation_that_a_store_does_not_know_comes_back() {
     agree(&mut world, &[0, 1, 2], id);
 }
 
+/// C10: a store from when its group had nobody else comes back by the contact whom the newer store has added (seed 501356).
+#[test]
+fn who_was_alone_in_a_group_comes_back_by_who_was_added() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    let id = group(&mut world, "Lunch");
+    world.pass(5_000);
+    let bob = world.account(1);
+    change(&mut world, 0, id, GroupChange::Remove(bob)).unwrap();
+    world.pass(5_000);
+    let disk = world.people[0].disk.clone();
+    change(&mut world, 0, id, GroupChange::Add(vec![bob])).unwrap();
+    world.pass(20_000);
+    world.restart_with(0, disk);
+    world.pass(180_000);
+    agree(&mut world, &[0, 1], id);
+}
+
 /// C10, C4: both have lost it: one of them begins it anew, and nothing that is not confirmed is lost.
 #[test]
 fn two_stores_that_were_put_back_find_each_other() {

@@ -172,6 +172,13 @@ fn a_roster_changes_with_its_commit() {
         world.refusal(bob, &ToRelay::GetHead { request: 1, conversation: conversation() }),
         Code::NotAllowed
     ));
+    let (bob_again, _) = world.log_in(&devices[1]);
+    let attached = world.ask(bob_again, &ToRelay::Attach { request: 3, conversation: conversation() });
+    let end = |frame: &FromRelay| match frame {
+        FromRelay::Attached { newest_commit, length, .. } => (newest_commit.0, length.0),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(end(&attached[0]), (2, 2), "for him the log ends there (seed 500826)");
 }
 
 /// L10.
