@@ -238,7 +238,7 @@ impl Engine {
         let Some(conversation) = self.conversations.get(&id) else { return };
         let Some(group) = &conversation.group else { return };
         let new: Vec<_> = conversation.adds().filter(|account| conversation.claimed.contains_key(account)).collect();
-        let members = group.members().into_iter().map(|member| member.account);
+        let members = group.members().iter().map(|member| member.account);
         let evidence = self.evidence_of(members.chain(new.iter().copied()).collect::<BTreeSet<_>>());
         // A conversation that begins anew keeps its roster.
         let before = if conversation.seeks { None } else { Some(group.roster()) };

@@ -383,7 +383,7 @@ impl Engine {
         // Whoever had a device in it already, or comes back, was there before.
         let of = |members: &[Member], account| members.iter().filter(|member| member.account == account).count();
         let was_there =
-            |account| of(&applied.removed, account) > 0 || of(&group.members(), account) > of(&applied.added, account);
+            |account| of(&applied.removed, account) > 0 || of(group.members(), account) > of(&applied.added, account);
         let mut added: Vec<_> = applied.added.iter().map(|member| member.account).collect();
         added.retain(|account| !was_there(*account));
         added.dedup();

@@ -360,8 +360,7 @@ impl Group {
             return Err(CommitError::NotNow);
         }
         let members = self.members();
-        let (leave, stay): (Vec<_>, Vec<_>) =
-            members.into_iter().partition(|member| changes.remove.contains(&member.leaf));
+        let (leave, stay): (Vec<_>, Vec<_>) = members.iter().partition(|member| changes.remove.contains(&member.leaf));
         let roster = roster_after(&stay, &changes.add, evidence)?;
         let accounts: BTreeSet<_> = changes.add.iter().map(|new| new.member.account).collect();
         let judged_by = accounts.iter().copied().chain(leave.iter().map(|member| member.account));

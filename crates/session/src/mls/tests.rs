@@ -141,7 +141,7 @@ fn members_come_and_go() {
         let mut groups = group_of(&mut devices[..3], ConversationKind::Group);
         let before = groups[0].seal(&mut devices[0].desk(), place(), b"before").unwrap();
         let evidence = Evidence::of(devices[..3].iter().map(|device| &device.log).chain([&late_log]));
-        let gone = groups[0].members().into_iter().find(|m| m.account == devices[2].log.id()).unwrap();
+        let gone = groups[0].members().iter().find(|m| m.account == devices[2].log.id()).unwrap();
         let changes = Changes { add: vec![package], remove: vec![gone.leaf], ..Changes::default() };
         let committed = groups[0].commit(&mut devices[0].desk(), place(), envelope(2), changes, &evidence).unwrap();
         for i in [1, 2] {
@@ -223,9 +223,8 @@ fn who_may_commit_what() {
     let evidence = Evidence::of(devices.iter().map(|device| &device.log));
     let mut groups = group_of(&mut devices[..3], ConversationKind::Group);
     let (owner, other) = (devices[0].log.id(), devices[2].log.id());
-    let leaf_of = |groups: &[Group], account| {
-        groups[0].members().into_iter().find(|member| member.account == account).unwrap().leaf
-    };
+    let leaf_of =
+        |groups: &[Group], account| groups[0].members().iter().find(|member| member.account == account).unwrap().leaf;
     let (owner_leaf, other_leaf) = (leaf_of(&groups, owner), leaf_of(&groups, other));
     let data = groups[0].data().clone();
     let named = GroupData { name: "x".into(), ..data.clone() };
@@ -403,7 +402,7 @@ fn a_device_comes_back() {
             assert!(read_readd(suite, CONVERSATION, &bad, &mut devices[1].rng).is_none(), "bit {bit}");
         }
         let evidence = Evidence::of(devices.iter().map(|device| &device.log));
-        let leaf = groups[1].members().into_iter().find(|member| member.account == account).unwrap().leaf;
+        let leaf = groups[1].members().iter().find(|member| member.account == account).unwrap().leaf;
         let changes = || Changes { add: vec![package.clone()], remove: vec![leaf], ..Changes::default() };
         // A plain member makes it; without the request it may not.
         let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(5), changes(), &evidence).unwrap();
@@ -491,7 +490,7 @@ fn a_readd_does_not_entitle_to_a_removal_alone() {
     let evidence = Evidence::of(devices.iter().map(|device| &device.log));
     let (owner, inbox) = (devices[0].log.id(), devices[0].inbox);
     let (_, body) = make_readd(&mut devices[0].desk(), suite, CONVERSATION, owner, inbox).unwrap();
-    let leaf = groups[1].members().into_iter().find(|member| member.account == owner).unwrap().leaf;
+    let leaf = groups[1].members().iter().find(|member| member.account == owner).unwrap().leaf;
     let changes = Changes { remove: vec![leaf], readds: vec![body], ..Changes::default() };
     let made = groups[1].commit(&mut devices[1].desk(), place(), envelope(3), changes, &evidence).unwrap();
     let judged = groups[2].judge(&mut devices[2].desk(), envelope(3), &made.body, &BTreeSet::new());

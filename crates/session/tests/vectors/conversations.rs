@@ -449,7 +449,7 @@ fn recorded_group() -> Value {
     let body = of_carol.seal(&mut carol.desk(), log.place, &content).unwrap();
     log.append(EntryKind::Message, body, what);
 
-    let leaf = of_alice.members().into_iter().find(|member| member.account == carol.log.id()).unwrap().leaf;
+    let leaf = of_alice.members().iter().find(|member| member.account == carol.log.id()).unwrap().leaf;
     let changes = Changes { remove: vec![leaf], ..Changes::default() };
     let made = of_alice.commit(&mut alice.desk(), log.place, log.envelope(), changes, &evidence).unwrap();
     of_alice.merge_own(&mut alice.desk()).unwrap();
