@@ -140,8 +140,8 @@ async function direct({ cases, recipient, sender, ...rest }) {
   return rest;
 }
 
-// Conversations: this peer knows direct mode only.
-const PASSED_OVER = ["conversations.json"];
+// Conversations, and what several devices are for: this peer knows direct mode only. Python's checks linking.json.
+const PASSED_OVER = ["conversations.json", "linking.json"];
 const checks = { "direct.json": direct, "encodings.json": encodings, "identity.json": identity };
 try {
   const folder = process.argv[2];

@@ -4,6 +4,7 @@ import json, os, struct, sys
 from types import SimpleNamespace as Fields
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ed25519
+import linking as several_devices
 import peer
 from peer import BAD, H, P256, X25519, prefix, vec
 
@@ -148,9 +149,11 @@ def direct(v):
 KINDS = {"Message": 1, "Commit": 2, "Readd": 3, "Cannot": 4, "RestoreRoster": 5, "Direct": 16, "Welcome": 17}
 CONTENT = {"text": ("text", "Grüße"), "bytes": ("bytes", "00ff"), "presence taken back": ("quiet", []),
            "receipts": ("quiet", [(b"\4" * 32, 1), (b"\5" * 32, 2)])}
+def linking(v): several_devices.linking(v, same, refused, person)
+
 # Conversations: this peer knows direct mode only.
 PASSED_OVER = {"conversations.json"}
-CHECKS = {"encodings.json": encodings, "identity.json": identity, "direct.json": direct}
+CHECKS = {"encodings.json": encodings, "identity.json": identity, "direct.json": direct, "linking.json": linking}
 
 def main(folder):
     for name in sorted({*CHECKS, *os.listdir(folder)} - PASSED_OVER):

@@ -5,6 +5,8 @@
 
 #[path = "vectors/conversations.rs"]
 mod conversations;
+#[path = "vectors/linking.rs"]
+mod linking;
 
 use std::path::PathBuf;
 
