@@ -313,9 +313,16 @@ impl Conversation {
         members.iter().filter(|member| member.leaf < own && member.device != device).count() as u64
     }
 
-    /// How many members come before this one.
-    pub(super) fn rank_among_all(&self) -> u64 {
-        self.group.as_ref().and_then(Group::own).map_or(0, |member| u64::from(member.leaf))
+    /// How many come before this one, of an account's devices or of all, but for those that were revoked.
+    pub(super) fn rank_among(&self, account: Option<AccountId>, revoked: &[DeviceId]) -> u64 {
+        let own = self.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
+        let members = self.group.as_ref().map(Group::members).unwrap_or_default();
+        let counts = |member: &&Member| {
+            member.leaf < own
+                && account.is_none_or(|account| member.account == account)
+                && !revoked.contains(&member.device)
+        };
+        members.iter().filter(counts).count() as u64
     }
 
     pub(super) fn readds_are_due(&self, now: Time) -> bool {

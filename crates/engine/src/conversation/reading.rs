@@ -546,7 +546,9 @@ impl Engine {
         let is_wanted = |want: Want| conversation.wants.contains(&want);
         let has_to_do = missing.iter().any(|device| !is_wanted(Want::AddDevice(*device)))
             || revoked.iter().any(|device| !is_wanted(Want::DropDevice(*device)));
-        let rank = conversation.rank_among_all();
+        // A person's own devices see to each other before anybody else does.
+        let is_own = !missing.is_empty() || revoked.iter().any(|device| self.log.is_revoked(*device));
+        let rank = conversation.rank_among(is_own.then_some(own), &revoked);
         let before = conversation.wants.len();
         if conversation.leave_due.is_some_and(|due| turn.now >= due) {
             conversation.leave_due = None;

@@ -129,6 +129,22 @@ fn a_revoked_device_is_out_of_everything() {
     assert_eq!(world.command(0, Command::Revoke(phone)), Err(Refusal::LastDevice));
 }
 
+/// I5, C7: a person's own devices see to each other at once, whoever else is in a conversation, and where its leaf is.
+#[test]
+fn own_devices_wait_for_nobody() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "dora"]);
+    let of_all = group(&mut world, &[0, 1, 2, 3]);
+    let laptop = world.link(3);
+    world.pass(4_000);
+    assert_eq!(conversations(&mut world, 3).iter().map(|view| view.missing_devices).sum::<usize>(), 0);
+    let device = this(&mut world, laptop);
+    world.people[0].hand = Box::new(|_| vec![]);
+    world.command(3, Command::Revoke(device)).unwrap();
+    world.pass(4_000);
+    let view = conversations(&mut world, 3).into_iter().find(|view| view.conversation == of_all);
+    assert_eq!(view.unwrap().devices, 4);
+}
+
 /// I2: the first device is lost; the one that it has linked takes it from the account, and goes on.
 #[test]
 fn the_first_device_can_be_lost() {
