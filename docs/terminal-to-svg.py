@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws a terminal's output as an SVG: `sealwire demo --colour | docs/terminal-to-svg.py > docs/demo.svg`."""
+"""Draws a terminal's output as an SVG: `script -qc "sealwire demo" /dev/null | docs/terminal-to-svg.py > docs/demo.svg`."""
 import html
 import re
 import sys

@@ -49,8 +49,7 @@ fn a_device_is_linked_used_and_revoked() {
 
     // Whichever own device is connected next has added it to both conversations.
     let heard = world.start("laptop", &["listen"]);
-    heard.says("you are in a conversation with bob@test");
-    heard.says("“Lunch”");
+    heard.says_all(&["you are in a conversation with bob@test", "“Lunch”"]);
     world.run("bob", &["send", "alice", "to all of alice"]).done();
     heard.prints("bob@test: to all of alice");
     world.run("alice", &["send", "bob", "from the phone"]).done();

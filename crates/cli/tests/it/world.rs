@@ -174,6 +174,15 @@ impl Running {
         until(&self.err, words)
     }
 
+    /// Sentences with each of these words, in whatever order they come.
+    pub(crate) fn says_all(&self, words: &[&str]) {
+        let mut missing = words.to_vec();
+        while !missing.is_empty() {
+            let sentence = until(&self.err, "");
+            missing.retain(|words| !sentence.contains(words));
+        }
+    }
+
     pub(crate) fn ends(mut self) -> Output {
         self.stdin = None;
         let code = wait(&mut self.child);
