@@ -20,6 +20,10 @@ use crate::store::{ClientStore, Unlock};
 const PREFIX: &str = "sealwire:link:";
 /// How often a device that is being linked looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
+/// For so long, a code that nobody waits for may be one that was read before the relay had heard of it.
+const EARLY: Duration = Duration::from_secs(2);
+/// How long it waits then, before it comes again.
+const EARLY_AGAIN: Duration = Duration::from_millis(250);
 /// Frames that may wait.
 const FRAMES: usize = 64;
 
@@ -104,9 +108,13 @@ impl Client {
         relay: RelayAddress,
         show: impl FnOnce(&str),
     ) -> Result<(Client, Events), Error> {
-        let mut newcomer = Newcomer::new(&code.secret, code.relay.clone(), &mut UnwrapErr(SysRng));
-        let (events_in, mut events) = mpsc::channel(FRAMES);
-        let socket = Socket::connect(relay.clone(), 0, events_in);
+        let new = || Newcomer::new(&code.secret, code.relay.clone(), &mut UnwrapErr(SysRng));
+        let connect = || {
+            let (events_in, events) = mpsc::channel(FRAMES);
+            (Socket::connect(relay.clone(), 0, events_in), events)
+        };
+        let began = tokio::time::Instant::now();
+        let (mut newcomer, (mut socket, mut events)) = (new(), connect());
         let (mut show, mut linked, mut unlock) = (Some(show), None, Some(unlock));
         loop {
             let input = match tokio::time::timeout(TICK, events.recv()).await {
@@ -119,6 +127,12 @@ impl Client {
                 match output {
                     NewcomerOutput::Send(frame) => drop(socket.send(frame.encode())),
                     NewcomerOutput::Digits(digits) => show.take().into_iter().for_each(|show| show(&digits)),
+                    NewcomerOutput::Failed(LinkEnd::CodeUsed) if began.elapsed() < EARLY => {
+                        tokio::time::sleep(EARLY_AGAIN).await;
+                        newcomer = new();
+                        (socket, events) = connect();
+                        break;
+                    }
                     NewcomerOutput::Failed(reason) => return Err(Error::Link(reason)),
                     NewcomerOutput::Linked(engine, step) => {
                         // It is linked once.
