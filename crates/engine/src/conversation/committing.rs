@@ -110,8 +110,8 @@ impl Engine {
         let own_adds: Vec<_> = conversation.own_adds().collect();
         let others = conversation.wants.len() > conversation.adds().count() + own_adds.len();
         let (claimed, later) = (&conversation.claimed, &conversation.claim_later);
-        let missing: Vec<_> =
-            adds.iter().filter(|account| !claimed.contains_key(*account) && !later.contains_key(*account)).collect();
+        let waits = |account: &&AccountId| !claimed.contains_key(*account) && !later.contains_key(*account);
+        let missing: Vec<_> = adds.iter().filter(waits).copied().collect();
         let own = self.log.id();
         let waits_own =
             |device: &&DeviceId| !conversation.claimed_own.contains_key(*device) && !later.contains_key(&own);
@@ -119,7 +119,6 @@ impl Engine {
         let is_ready = adds.iter().any(|account| claimed.contains_key(account))
             || ((others || !conversation.claimed_own.is_empty()) && !conversation.founding);
         let founds_group = conversation.founding && conversation.kind == ConversationKind::Group;
-        let missing: Vec<_> = missing.into_iter().copied().collect();
         for account in missing.iter().copied() {
             let asked = Asked::Claim(id, account);
             if self.link.has_room_to_ask() && !self.link.is_asked(&asked) {
@@ -283,8 +282,7 @@ impl Engine {
     /// What is wanted cannot be made into a commit.
     fn cannot_commit(&mut self, turn: &mut Turn<'_>, id: ConversationId, adds: bool) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        conversation.claimed.clear();
-        conversation.claimed_own.clear();
+        conversation.forget_claimed();
         if conversation.founding
             && let Some(group) = conversation.group.take()
         {
@@ -516,8 +514,7 @@ impl Engine {
         }
         self.link.in_flight.remove(&pending.envelope);
         // Claimed key packages were used up for it.
-        conversation.claimed.clear();
-        conversation.claimed_own.clear();
+        conversation.forget_claimed();
         if conversation.seeks && conversation.joined_by.is_none() {
             // The commit with which it was to begin anew: it is as lost as before, until the next try.
             if let Some(group) = conversation.group.take() {
@@ -541,15 +538,14 @@ impl Engine {
         let (before, data) = (accounts(group), group.data().clone());
         group.merge_own(&mut desk!(self, turn)).map_err(|_| QuarantineReason::InvalidCommit)?;
         let after = accounts(group);
+        let devices: Vec<_> = group.members().iter().map(|member| member.device).collect();
         if let Some(pending) = conversation.pending.take() {
             self.link.in_flight.remove(&pending.envelope);
         }
-        conversation.claimed.clear();
-        conversation.claimed_own.clear();
+        conversation.forget_claimed();
         conversation.wants.retain(|want| *want != Want::Update);
         (conversation.sealed, conversation.updated_at, conversation.update_due) = (0, turn.now, None);
         (conversation.must_update, conversation.nonce) = (false, None);
-        let devices: Vec<_> = group.members().iter().map(|member| member.device).collect();
         let added: Vec<_> = after.difference(&before).copied().collect();
         let removed: Vec<_> = before.difference(&after).copied().collect();
         let is_group = conversation.kind == ConversationKind::Group;
@@ -632,8 +628,7 @@ impl Engine {
             group.delete(&mut self.mls);
         }
         conversation.pending = None;
-        conversation.claimed.clear();
-        conversation.claimed_own.clear();
+        conversation.forget_claimed();
         conversation.wants.clear();
         (conversation.cursor, conversation.chain) = (Position::START, chain_start(id));
         self.save_conversation(turn, id);
@@ -673,6 +668,12 @@ impl Engine {
 }
 
 impl Conversation {
+    /// Key packages that were claimed are for one commit, of one epoch.
+    fn forget_claimed(&mut self) {
+        self.claimed.clear();
+        self.claimed_own.clear();
+    }
+
     /// Other own devices that are to be added.
     pub(super) fn own_adds(&self) -> impl Iterator<Item = DeviceId> {
         self.wants.iter().filter_map(|want| match want {

@@ -170,7 +170,7 @@ impl Engine {
             return Err(QuarantineReason::NotAccepted);
         }
         conversation.readds.insert(device, bytes.to_vec());
-        let rank = conversation.rank_besides_device(device);
+        let rank = conversation.rank_among(|member| member.device != device);
         conversation.readd_due = Some(turn.now.plus(rank * READD_STEP_MS));
         self.save_intent(turn, id);
         Ok(())
@@ -299,30 +299,11 @@ fn account_of_readd(entry: &[u8]) -> Option<AccountId> {
 }
 
 impl Conversation {
-    /// How many members come before this one, for what any member may do: those of an account do not count.
-    pub(super) fn rank_besides(&self, account: AccountId) -> u64 {
+    /// How many members come before this one, of those that count for what is to be done.
+    pub(super) fn rank_among(&self, counts: impl Fn(&Member) -> bool) -> u64 {
         let own = self.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
         let members = self.group.as_ref().map(Group::members).unwrap_or_default();
-        members.iter().filter(|member| member.leaf < own && member.account != account).count() as u64
-    }
-
-    /// How many members come before this one, but for a device that cannot act.
-    fn rank_besides_device(&self, device: DeviceId) -> u64 {
-        let own = self.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
-        let members = self.group.as_ref().map(Group::members).unwrap_or_default();
-        members.iter().filter(|member| member.leaf < own && member.device != device).count() as u64
-    }
-
-    /// How many come before this one, of an account's devices or of all, but for those that were revoked.
-    pub(super) fn rank_among(&self, account: Option<AccountId>, revoked: &[DeviceId]) -> u64 {
-        let own = self.group.as_ref().and_then(Group::own).map_or(0, |member| member.leaf);
-        let members = self.group.as_ref().map(Group::members).unwrap_or_default();
-        let counts = |member: &&Member| {
-            member.leaf < own
-                && account.is_none_or(|account| member.account == account)
-                && !revoked.contains(&member.device)
-        };
-        members.iter().filter(counts).count() as u64
+        members.iter().filter(|member| member.leaf < own && counts(member)).count() as u64
     }
 
     pub(super) fn readds_are_due(&self, now: Time) -> bool {

@@ -13,7 +13,7 @@ use tls_codec::{TlsDeserializeBytes, TlsSerialize, TlsSize};
 
 use super::{Conversation, Lost, desk};
 use crate::connection::Asked;
-use crate::contacts::Standing;
+use crate::contacts::Contact;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason};
 use crate::record::{self, Table};
@@ -208,10 +208,6 @@ impl Engine {
         Ok(())
     }
 
-    fn is_accepted(&self, account: AccountId) -> bool {
-        self.contacts.get(&account).is_some_and(|contact| contact.standing == Standing::Accepted && !contact.blocked)
-    }
-
     fn is_blocked(&self, account: AccountId) -> bool {
         self.contacts.get(&account).is_some_and(|contact| contact.blocked)
     }
@@ -239,7 +235,8 @@ impl Engine {
             let is_same = data.kind == ConversationKind::OneToOne || lost.group == joined.group.id();
             // Who was alone in it is deceived about nobody's company: an accepted contact may have come in since, by what
             // this device did before its store was put back (seed 501356).
-            let was_alone = lost.accounts.iter().all(|account| *account == own) && self.is_accepted(inviter);
+            let is_accepted = self.contacts.get(&inviter).is_some_and(Contact::is_accepted);
+            let was_alone = lost.accounts.iter().all(|account| *account == own) && is_accepted;
             is_same && (lost.accounts.contains(&inviter) || was_alone)
         };
         if !lost.is_none_or(leads_back) {

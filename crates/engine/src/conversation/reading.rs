@@ -524,7 +524,7 @@ impl Engine {
             return;
         };
         conversation.leaving.insert(author);
-        let rank = conversation.rank_besides(author);
+        let rank = conversation.rank_among(|member| member.account != author);
         conversation.leave_due = Some(turn.now.plus(rank * LEAVE_STEP_MS));
     }
 
@@ -548,7 +548,10 @@ impl Engine {
             || revoked.iter().any(|device| !is_wanted(Want::DropDevice(*device)));
         // A person's own devices see to each other before anybody else does.
         let is_own = !missing.is_empty() || revoked.iter().any(|device| self.log.is_revoked(*device));
-        let rank = conversation.rank_among(is_own.then_some(own), &revoked);
+        let rank = conversation.rank_among(|member| {
+            let takes_turns = !is_own || member.account == own;
+            takes_turns && !revoked.contains(&member.device)
+        });
         let before = conversation.wants.len();
         if conversation.leave_due.is_some_and(|due| turn.now >= due) {
             conversation.leave_due = None;
