@@ -44,6 +44,14 @@
 //!
 //! Private keys are made here and stay here. What leaves is sealed for the device that it is for; the relay routes it
 //! and cannot read it. See `docs/guarantees.md` for what that means and which test shows it.
+//!
+//! **In your `Cargo.toml`**, so that a debug build of yours answers malformed bytes with an error, as a release build does:
+//! `tls_codec`, beneath OpenMLS, asserts that a length which somebody sent is right.
+//!
+//! ```toml
+//! [profile.dev.package.tls_codec]
+//! debug-assertions = false
+//! ```
 #![forbid(unsafe_code)]
 
 mod client;
