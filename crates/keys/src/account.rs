@@ -602,6 +602,16 @@ mod tests {
         assert_ne!(log.id(), self::log(&Device::new(2)).id());
     }
 
+    /// N3: an entry that another store of this device has signed is told from one of another device.
+    #[test]
+    fn an_entry_names_its_signer() {
+        let device = Device::new(1);
+        let genesis = device.sign(&device.genesis());
+        assert_eq!(genesis.signer(), Some(device.key().device_id()));
+        assert_ne!(genesis.signer(), Some(Device::new(2).key().device_id()));
+        assert_eq!(SignedEntry(genesis.0[1..].to_vec()).signer(), None);
+    }
+
     /// I2: a genesis entry follows nothing.
     #[test]
     fn a_beginning_follows_nothing() {
