@@ -41,7 +41,8 @@ async function encodings({ chain, content, content_id: id, content_refused: badC
   const start = await H("chain-start", chain.conversation), one = await step(start, 1, chain.entry_1);
   same("chain", [start, one, await step(one, 2, chain.entry_2)], [chain.start, chain.after_1, chain.after_2]);
   const expected = { text: ["text", "Grüße"], bytes: ["bytes", "00ff"], "presence taken back": ["quiet", []],
-    receipts: ["quiet", [["04".repeat(32), 1], ["05".repeat(32), 2]]] };
+    receipts: ["quiet", [["04".repeat(32), 1], ["05".repeat(32), 2]]], "a wish to leave": ["quiet", []],
+    "what was missed": ["quiet", []] };
   for (const { what, cbor } of content) {
     const [kind, value] = peer.readContent(cbor);
     same(what, [kind, value], expected[what]);

@@ -148,7 +148,8 @@ def direct(v):
 
 KINDS = {"Message": 1, "Commit": 2, "Readd": 3, "Cannot": 4, "RestoreRoster": 5, "Direct": 16, "Welcome": 17}
 CONTENT = {"text": ("text", "Grüße"), "bytes": ("bytes", "00ff"), "presence taken back": ("quiet", []),
-           "receipts": ("quiet", [(b"\4" * 32, 1), (b"\5" * 32, 2)])}
+           "receipts": ("quiet", [(b"\4" * 32, 1), (b"\5" * 32, 2)]),
+           "a wish to leave": ("quiet", []), "what was missed": ("quiet", [])}
 def linking(v): several_devices.linking(v, same, refused, person)
 
 # Conversations: this peer knows direct mode only.

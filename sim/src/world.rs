@@ -531,9 +531,8 @@ impl World {
         self.devices[device].restore_snapshot();
         let after: BTreeSet<_> = history(&self.devices[device]);
         for message in &mut self.expected_in_groups {
-            // What was said in a group while it had lost its place does not come again: that is asked for by content id,
-            // which is not there yet.
-            message.certain &= message.way.0 != device && message.way.1 != device;
+            // What it has missed as a reader, it asks for again (C10).
+            message.certain &= message.way.0 != device;
         }
         self.lost_place.insert(device);
         let lost: BTreeSet<&String> = before.difference(&after).map(|(_, _, text)| text).collect();
@@ -659,7 +658,7 @@ impl World {
 
     fn expect_in_group(&mut self, from: usize, readers: Vec<(usize, bool)>, text: &str, saved: bool) {
         for (reader, certain) in readers {
-            let is_there = !self.lost_place.contains(&from) && !self.lost_place.contains(&reader);
+            let is_there = !self.lost_place.contains(&from);
             let certain = saved && certain && is_there && !self.revoked.contains(&from);
             self.authors.insert(text.to_owned(), from);
             self.expected_in_groups.push(Expected {

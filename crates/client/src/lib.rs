@@ -37,7 +37,7 @@
 //! [`Account::direct`] makes an account for peers that know nothing else: static keys, no forward secrecy, no groups.
 //!
 //! A device that has missed a change of a conversation ([`Event::Behind`]) asks to be added again by itself; any other
-//! member's device that is connected answers. Not here yet: fetching again what was said meanwhile, attachments.
+//! member's device that is connected answers, and says again what it had said meanwhile. Not here yet: attachments.
 //!
 //! A person has up to 32 devices: [`Client::link_code`] on one of them shows a code, [`Client::link`] on the new one reads
 //! it, and it is in every conversation from then on.

@@ -307,7 +307,7 @@ impl Engine {
             (FromRelay::Trimmed { log, position, .. }, Stage::Active) if log == LogId::Inbox(self.own.inbox) => {
                 self.link.delivered_upto = self.link.delivered_upto.max(position);
             }
-            (FromRelay::Accepted { envelope, position: _ }, Stage::Active) => self.accepted(turn, envelope),
+            (FromRelay::Accepted { envelope, position }, Stage::Active) => self.accepted(turn, envelope, position),
             (FromRelay::Stale { envelope, newest_commit }, Stage::Active) => self.stale(turn, envelope, newest_commit),
             (FromRelay::Deliver { log: LogId::Conversation(id), entries }, Stage::Active) => {
                 self.deliver_conversation(turn, id, entries);

@@ -1,11 +1,12 @@
 //! Conversations: what this device knows of each, what it is to become, and what an application sees of it. How their logs
 //! are read is in `reading`, how they are changed in `committing`, how one is joined in `joining`, and how others find this
-//! device in `key_packages`.
+//! device in `key_packages`, and how what was missed comes again in `missed`.
 
 mod committing;
 mod healing;
 mod joining;
 mod key_packages;
+mod missed;
 mod reading;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -87,6 +88,10 @@ pub(crate) struct Conversation {
     /// Of a group that cannot be followed any more: its name, and the accounts in it. Only one of them leads back, and only
     /// into that group.
     lost: Option<Lost>,
+    /// What stands behind this position was missed, and is asked for once reading goes on (C10).
+    missed_behind: Option<Position>,
+    /// Where the last account was added: nothing of before is said again, since it would be read by that account too.
+    grown_at: Position,
     // What follows is not persisted.
     attachment: Attachment,
     /// Entries that came and are not read yet, because what they need is on its way.
@@ -126,6 +131,8 @@ pub(crate) struct Conversation {
     own_claims: u32,
     /// When a commit may be made again, after the relay asked to wait.
     commit_after: Option<Time>,
+    /// How much was said again on which day (C10).
+    said_again: (u64, usize),
 }
 
 /// What is known of a group that cannot be followed any more.
@@ -223,6 +230,8 @@ impl Conversation {
             updated_at: now,
             update_due: None,
             leaving: BTreeSet::new(),
+            missed_behind: None,
+            grown_at: Position::START,
             wants: Vec::new(),
             pending: None,
             attachment: Attachment::No,
@@ -249,6 +258,7 @@ impl Conversation {
             awaits_own: false,
             own_claims: 0,
             commit_after: None,
+            said_again: (0, 0),
         }
     }
 
@@ -277,6 +287,8 @@ impl Conversation {
             updated_at: record.updated_at,
             update_due: record.update_due,
             leaving: record.leaving.into_iter().collect(),
+            missed_behind: record.missed_behind,
+            grown_at: record.grown_at,
             wants: Vec::new(),
             pending: None,
             attachment: Attachment::No,
@@ -303,6 +315,7 @@ impl Conversation {
             awaits_own: false,
             own_claims: 0,
             commit_after: None,
+            said_again: (0, 0),
         }
     }
 
@@ -332,6 +345,8 @@ impl Conversation {
             updated_at: self.updated_at,
             update_due: self.update_due,
             leaving: self.leaving.iter().copied().collect(),
+            missed_behind: self.missed_behind,
+            grown_at: self.grown_at,
         }
     }
 

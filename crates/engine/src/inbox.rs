@@ -174,7 +174,7 @@ impl Engine {
             Part::Text(_) | Part::Bytes { .. } | Part::Other { .. } => {
                 self.take_content(turn, account, at, seen_now(turn, header), bytes, content)
             }
-            Part::Status(_) | Part::Presence(_) | Part::Leave => Ok(()),
+            Part::Status(_) | Part::Presence(_) | Part::Leave | Part::Missed { .. } => Ok(()),
         }
     }
 
@@ -223,7 +223,7 @@ impl Engine {
                 self.watch(turn);
             }
             Part::Status(_) | Part::Presence(_) => return Err(QuarantineReason::NotAccepted),
-            Part::Leave => {}
+            Part::Leave | Part::Missed { .. } => {}
         }
         Ok(())
     }

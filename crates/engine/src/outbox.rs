@@ -14,7 +14,7 @@ use sealwire_wire::limits::{
     ACCEPTED_KEPT_MAX, DIRECT_MESSAGES_MAX, MESSAGE_MAX, MESSAGE_RETENTION_MS, OUTBOX_MAX, RECEIPT_IDS_MAX, RESEALS_MAX,
 };
 use sealwire_wire::padding::padded_length;
-use sealwire_wire::{AccountId, Code, ContentId, ConversationId, EnvelopeId, InboxAddress, LogId, Time};
+use sealwire_wire::{AccountId, Code, ContentId, ConversationId, EnvelopeId, InboxAddress, LogId, Position, Time};
 
 use crate::command::{Refusal, Reply, To};
 use crate::connection::is_due;
@@ -39,16 +39,19 @@ pub(crate) struct Outgoing {
     state: MessageState,
     /// Whether the relay had accepted it before it lost it (L11): then it is tried for as long as messages live.
     was_accepted: bool,
+    /// Whether its receiver had confirmed it before another device asked for it (C10).
+    was_delivered: bool,
     at: Time,
     content: Vec<u8>,
     id: Option<ContentId>,
     sealed: Option<Sealed>,
-    reseals: u32,
+    pub(crate) reseals: u32,
 }
 
 /// The bits of a record's `message`.
 const MESSAGE: u8 = 1;
 const WAS_ACCEPTED: u8 = 2;
+const WAS_DELIVERED: u8 = 4;
 
 struct Sealed {
     envelope: EnvelopeId,
@@ -56,6 +59,8 @@ struct Sealed {
     /// In which order what goes into conversations was sealed. Ratchets go forward only, so that nothing may overtake.
     order: u64,
     entry: Vec<u8>,
+    /// Where the relay has put it.
+    position: Option<Position>,
 }
 
 /// Where sealed bytes go.
@@ -97,6 +102,7 @@ impl Outgoing {
             handle: record.handle.map(|handle| handle.read_handle()).transpose()?,
             message: record.message & MESSAGE != 0,
             was_accepted: record.message & WAS_ACCEPTED != 0,
+            was_delivered: record.message & WAS_DELIVERED != 0,
             state: record::state_from_byte(record.state).ok_or(RecordError::Damaged)?,
             at: record.at,
             content: record.content.into_vec(),
@@ -111,17 +117,21 @@ impl Outgoing {
                 },
                 order: sealed.order,
                 entry: sealed.entry.into_vec(),
+                position: sealed.position,
             }),
             reseals: record.reseals,
         })
     }
 
     fn to_record(&self) -> OutgoingRecord {
+        let flag = |is, flag| if is { flag } else { 0 };
         OutgoingRecord {
             to: self.to,
             group: self.group,
             handle: self.handle.as_ref().map(|handle| Text::new(&handle.to_string())),
-            message: if self.message { MESSAGE } else { 0 } | if self.was_accepted { WAS_ACCEPTED } else { 0 },
+            message: flag(self.message, MESSAGE)
+                | flag(self.was_accepted, WAS_ACCEPTED)
+                | flag(self.was_delivered, WAS_DELIVERED),
             state: self.state as u8,
             at: self.at,
             content: self.content.clone().into(),
@@ -134,6 +144,7 @@ impl Outgoing {
                 },
                 order: sealed.order,
                 entry: sealed.entry.clone().into(),
+                position: sealed.position,
             }),
             reseals: self.reseals,
         }
@@ -302,6 +313,7 @@ impl Engine {
             message,
             state: MessageState::Queued,
             was_accepted: false,
+            was_delivered: false,
             at: turn.now,
             content,
             id,
@@ -524,7 +536,7 @@ impl Engine {
                 return self.finish(turn, number, MessageState::Unsent, Some(UnsentReason::NoMember));
             }
         };
-        outgoing.sealed = Some(Sealed { envelope, way: Way::Conversation(id), order, entry });
+        outgoing.sealed = Some(Sealed { envelope, way: Way::Conversation(id), order, entry, position: None });
         let (message, to) = (outgoing.message, outgoing.to);
         self.by_envelope.insert(envelope, number);
         self.save_progress(turn);
@@ -543,8 +555,8 @@ impl Engine {
     }
 
     /// What this device has sent was read where it stands in its conversation.
-    pub(crate) fn own_was_read(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId) {
-        self.accepted(turn, envelope);
+    pub(crate) fn own_was_read(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, position: Position) {
+        self.accepted(turn, envelope, position);
         let Some(&number) = self.by_envelope.get(&envelope) else { return };
         if self.outgoing.get(&number).is_some_and(|outgoing| !outgoing.message) {
             self.drop_outgoing(turn, number);
@@ -589,15 +601,31 @@ impl Engine {
             .map(|(number, _)| *number)
             .collect();
         for number in numbers {
-            let Some(outgoing) = self.outgoing.get_mut(&number) else { continue };
-            if let Some(sealed) = outgoing.sealed.take() {
-                self.by_envelope.remove(&sealed.envelope);
-            }
-            outgoing.state = MessageState::Queued;
-            outgoing.reseals += 1;
-            self.unsent.insert(number);
-            self.save_outgoing(turn, number);
+            self.queue_again(turn, number);
         }
+    }
+
+    /// Messages of this device that stand at these positions of a conversation's log, the oldest first.
+    pub(crate) fn outgoing_at(&self, id: ConversationId, first: Position, last: Position) -> Vec<u64> {
+        let is_there = |o: &Outgoing| {
+            let position = o.sealed.as_ref().and_then(|sealed| sealed.position);
+            let stands = o.conversation() == Some(id) && position.is_some_and(|at| (first..=last).contains(&at));
+            stands && o.message && matches!(o.state, MessageState::Accepted | MessageState::Delivered)
+        };
+        self.outgoing.iter().filter(|(_, outgoing)| is_there(outgoing)).map(|(number, _)| *number).collect()
+    }
+
+    /// What was accepted is sealed again, and sent, with the same content id.
+    pub(crate) fn queue_again(&mut self, turn: &mut Turn<'_>, number: u64) {
+        let Some(outgoing) = self.outgoing.get_mut(&number) else { return };
+        if let Some(sealed) = outgoing.sealed.take() {
+            self.by_envelope.remove(&sealed.envelope);
+        }
+        outgoing.was_delivered |= outgoing.state == MessageState::Delivered;
+        outgoing.state = MessageState::Queued;
+        outgoing.reseals += 1;
+        self.unsent.insert(number);
+        self.save_outgoing(turn, number);
     }
 
     /// This device is out of a conversation: what it had to say there will not be sent.
@@ -630,7 +658,8 @@ impl Engine {
             SealError::KeyExhausted => UnsentReason::NoCommonMode,
         })?;
         let entry = Entry::direct(envelope, body).encode();
-        outgoing.sealed = Some(Sealed { envelope, way: Way::Direct { inbox, commitment }, order: 0, entry });
+        outgoing.sealed =
+            Some(Sealed { envelope, way: Way::Direct { inbox, commitment }, order: 0, entry, position: None });
         self.by_envelope.insert(envelope, number);
         let channel = Channel::Sending { account, next: (counter + 1).min(DIRECT_MESSAGES_MAX) };
         turn.put(Table::Channel, commitment.0, record::encode(&channel.to_record()));
@@ -648,7 +677,7 @@ impl Engine {
 
     // What the relay and the receiver say.
 
-    pub(crate) fn accepted(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId) {
+    pub(crate) fn accepted(&mut self, turn: &mut Turn<'_>, envelope: EnvelopeId, position: Position) {
         self.link.in_flight.remove(&envelope);
         self.link.useful = true;
         let Some(&number) = self.by_envelope.get(&envelope) else { return };
@@ -659,10 +688,16 @@ impl Engine {
         if !outgoing.message && !comes_back {
             return self.drop_outgoing(turn, number);
         }
-        outgoing.state = MessageState::Accepted;
+        outgoing.state = if outgoing.was_delivered { MessageState::Delivered } else { MessageState::Accepted };
+        let is_news = !outgoing.was_delivered;
+        if let Some(sealed) = &mut outgoing.sealed {
+            sealed.position = Some(position);
+        }
         self.unsent.remove(&number);
         self.save_outgoing(turn, number);
-        self.tell_state(turn, number, None);
+        if is_news {
+            self.tell_state(turn, number, None);
+        }
         self.reseal_if_outdated(turn, number);
     }
 
@@ -732,9 +767,9 @@ impl Engine {
         if state == MessageState::Read {
             return self.finish(turn, number, state, None);
         }
-        // Nothing of it will be sent again.
-        outgoing.content.clear();
-        if let Some(sealed) = outgoing.sealed.take() {
+        if let Some(sealed) = outgoing.sealed.take_if(|sealed| matches!(sealed.way, Way::Direct { .. })) {
+            // Nothing of it will be sent again. In a conversation, another device of the receiver may ask for it (C10).
+            outgoing.content.clear();
             self.by_envelope.remove(&sealed.envelope);
         }
         self.unsent.remove(&number);

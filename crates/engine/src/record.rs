@@ -287,6 +287,7 @@ pub(crate) struct SealedRecord {
     pub(crate) way: WayRecord,
     pub(crate) order: u64,
     pub(crate) entry: TlsByteVecU24,
+    pub(crate) position: Option<Position>,
 }
 
 /// Where sealed bytes go, and until when they are good.
@@ -318,6 +319,8 @@ pub(crate) struct ConversationRecord {
     pub(crate) updated_at: Time,
     pub(crate) update_due: Option<Time>,
     pub(crate) leaving: Vec<AccountId>,
+    pub(crate) missed_behind: Option<Position>,
+    pub(crate) grown_at: Position,
 }
 
 /// What a conversation is to become.

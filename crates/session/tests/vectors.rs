@@ -290,6 +290,8 @@ fn vectors_of_encodings() {
             ),
         ),
         ("presence taken back", Content::of([6; 16], Part::Presence(None))),
+        ("a wish to leave", Content::of([7; 16], Part::Leave)),
+        ("what was missed", Content::of([8; 16], Part::Missed { first: Position(2), last: Position(0x1234) })),
     ];
     let contents: Vec<_> =
         contents.into_iter().map(|(what, content)| json!({ "what": what, "cbor": hex(content.encode()) })).collect();

@@ -5,7 +5,7 @@ use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 
 use crate::limits::{MESSAGE_MAX, RECEIPT_IDS_MAX};
-use crate::{ContentId, PresenceToken};
+use crate::{ContentId, Position, PresenceToken};
 
 /// The media type of text.
 pub const TEXT: &str = "text/plain;charset=utf-8";
@@ -17,6 +17,8 @@ pub const STATUS: &str = "application/mimi-message-status";
 pub const PRESENCE: &str = "application/sealwire-presence";
 /// The media type of a wish to leave a group (C5).
 pub const LEAVE: &str = "application/sealwire-leave";
+/// The media type of a request to say again what was missed (C10).
+pub const MISSED: &str = "application/sealwire-missed";
 /// The extension that lists what may not be ignored (E3).
 pub const MUST_UNDERSTAND: &str = "sealwire.must-understand";
 
@@ -52,6 +54,14 @@ pub enum Part {
     Presence(Option<PresenceToken>),
     /// Whoever says it wants to be removed from the group (C5).
     Leave,
+    /// Whoever says it has not read what stands at these positions of the conversation's log, both included, and asks its
+    /// authors to say it again (C10).
+    Missed {
+        /// The first one.
+        first: Position,
+        /// The last one, not before the first.
+        last: Position,
+    },
     /// Anything else that MIMI content can be; kept, and shown as what it is.
     Other {
         /// The CBOR of the whole part.
@@ -67,6 +77,7 @@ impl std::fmt::Debug for Part {
             Part::Status(statuses) => write!(f, "Status({})", statuses.len()),
             Part::Presence(token) => write!(f, "Presence({})", if token.is_some() { "given" } else { "taken back" }),
             Part::Leave => f.write_str("Leave"),
+            Part::Missed { first, last } => write!(f, "Missed({first} to {last})"),
             Part::Other { raw } => write!(f, "Other({} bytes)", raw.len()),
         }
     }
@@ -143,6 +154,9 @@ impl Content {
             Part::Status(statuses) => (UNSPECIFIED, STATUS, encode_statuses(statuses)),
             Part::Presence(token) => (UNSPECIFIED, PRESENCE, token.map_or(Vec::new(), |token| token.0.to_vec())),
             Part::Leave => (UNSPECIFIED, LEAVE, Vec::new()),
+            Part::Missed { first, last } => {
+                (UNSPECIFIED, MISSED, [first.0.to_be_bytes(), last.0.to_be_bytes()].concat())
+            }
             Part::Other { .. } => return Ok(()),
         };
         // [disposition, language, cardinality, content type, content]
@@ -212,9 +226,17 @@ fn read_part(d: &mut Decoder<'_>, whole: &[u8]) -> Result<Part, ContentError> {
         STATUS => Part::Status(decode_statuses(bytes)?),
         PRESENCE if bytes.is_empty() => Part::Presence(None),
         LEAVE if bytes.is_empty() => Part::Leave,
+        MISSED => decode_missed(bytes).ok_or(ContentError::Field("missed"))?,
         PRESENCE => Part::Presence(Some(bytes.try_into().map_err(|_| ContentError::Field("presence"))?)),
         _ => Part::Bytes { media_type: media_type.to_owned(), bytes: bytes.to_vec() },
     })
+}
+
+fn decode_missed(bytes: &[u8]) -> Option<Part> {
+    let (first, last) = bytes.split_at_checked(8)?;
+    let position = |bytes: &[u8]| Some(Position(u64::from_be_bytes(bytes.try_into().ok()?)));
+    let (first, last) = (position(first)?, position(last)?);
+    (Position::START < first && first <= last).then_some(Part::Missed { first, last })
 }
 
 fn encode_statuses(statuses: &[(ContentId, Status)]) -> Vec<u8> {
@@ -332,6 +354,7 @@ mod tests {
             Part::Presence(Some(PresenceToken([5; 16]))),
             Part::Presence(None),
             Part::Leave,
+            Part::Missed { first: Position(1), last: Position(1 << 40) },
             // A null part: [disposition, language, cardinality 0].
             Part::Other { raw: vec![0x83, 0x01, 0x60, 0x00] },
         ];
@@ -376,6 +399,20 @@ mod tests {
                 assert!(Content::decode(&bytes[..end]).is_err());
             }
             assert!(Content::decode(&[&bytes[..], &[0]].concat()).is_err());
+        }
+    }
+
+    /// C10: a range of positions has 16 bytes, begins behind the start, and does not run backwards.
+    #[test]
+    fn what_is_no_range_is_refused() {
+        let of = |bytes: Vec<u8>| {
+            let content = Content::of([3; 16], Part::Bytes { media_type: MISSED.into(), bytes }).encode();
+            Content::decode(&content).map(|content| content.part)
+        };
+        let range = |first: u64, last: u64| [first.to_be_bytes(), last.to_be_bytes()].concat();
+        assert_eq!(of(range(2, 2)), Ok(Part::Missed { first: Position(2), last: Position(2) }));
+        for bad in [range(0, 1), range(3, 2), range(1, 2)[..15].to_vec(), [range(1, 2), vec![0]].concat(), Vec::new()] {
+            assert_eq!(of(bad), Err(ContentError::Field("missed")));
         }
     }
 

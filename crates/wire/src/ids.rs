@@ -125,6 +125,11 @@ impl Position {
     /// Before the first entry.
     pub const START: Position = Position(0);
 
+    /// The position before this one; before the first is the start.
+    pub fn before(self) -> Position {
+        Position(self.0.saturating_sub(1))
+    }
+
     /// The position after this one. Saturates: a log that long does not exist.
     pub fn next(self) -> Position {
         Position(self.0.saturating_add(1))

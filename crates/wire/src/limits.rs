@@ -124,6 +124,8 @@ pub const CONTACTS_MAX: usize = 10_000;
 /// How often content is sealed again because its receiver's keys changed. Each time takes an entry that the receiver
 /// signed; a simulated device whose store was put back four times in two minutes needed four.
 pub const RESEALS_MAX: u32 = 16;
+/// Messages that a device says again in one conversation and day because others have missed them (C10): what it keeps.
+pub const SAID_AGAIN_MAX: usize = 1_000;
 /// Content ids in one receipt.
 pub const RECEIPT_IDS_MAX: usize = 256;
 /// Receipts are gathered this long, one mark per contact (C12): 5 seconds.

@@ -536,6 +536,8 @@ impl Engine {
         let Some(group) = &mut conversation.group else { return Ok(()) };
         let accounts = |group: &Group| group.members().iter().map(|m| m.account).collect::<BTreeSet<_>>();
         let (before, data) = (accounts(group), group.data().clone());
+        // The first commit adds nobody to what was said before: there is nothing, or it begins anew with those who were there.
+        let was_begun = group.epoch() > 0;
         group.merge_own(&mut desk!(self, turn)).map_err(|_| QuarantineReason::InvalidCommit)?;
         let after = accounts(group);
         let devices: Vec<_> = group.members().iter().map(|member| member.device).collect();
@@ -547,6 +549,9 @@ impl Engine {
         (conversation.sealed, conversation.updated_at, conversation.update_due) = (0, turn.now, None);
         (conversation.must_update, conversation.nonce) = (false, None);
         let added: Vec<_> = after.difference(&before).copied().collect();
+        if !added.is_empty() && was_begun {
+            conversation.grown_at = conversation.cursor;
+        }
         let removed: Vec<_> = before.difference(&after).copied().collect();
         let is_group = conversation.kind == ConversationKind::Group;
         if is_group && (!added.is_empty() || !removed.is_empty()) {

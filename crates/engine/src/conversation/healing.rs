@@ -31,6 +31,8 @@ impl Engine {
         self.drop_pending(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| !c.behind && !c.removed) else { return };
         (conversation.behind, conversation.founding) = (true, false);
+        // The newest entry that was read may be the one that could not be.
+        conversation.missed_behind.get_or_insert(conversation.cursor.before());
         if let Some(group) = &conversation.group {
             let accounts = group.members().iter().map(|member| member.account).collect();
             conversation.lost = Some(Lost { group: group.id(), accounts });

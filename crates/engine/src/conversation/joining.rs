@@ -182,6 +182,13 @@ impl Engine {
                 conversation.wants_out = before.wants_out;
                 asks_again = before.wants_out && !before.own_leaves.is_empty();
             }
+            if !before.removed {
+                conversation.missed_behind = before.missed_behind.filter(|_| before.behind);
+                // Who came meanwhile is known only from here on.
+                let is_known = |account: &AccountId| before.lost.as_ref().is_some_and(|l| l.accounts.contains(account));
+                let has_grown = data.kind == ConversationKind::Group && !of_members.iter().all(is_known);
+                conversation.grown_at = if has_grown { before.cursor } else { before.grown_at };
+            }
             if !before.removed && !is_anew {
                 // What has come of its log already is read with the new group; where the log stands is asked anew.
                 conversation.backlog = before.backlog;

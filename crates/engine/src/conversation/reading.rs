@@ -48,6 +48,7 @@ impl Engine {
             // The log is shorter than what was read of it: the relay was restored from a backup, or had lied before. It is
             // the only one that counts its positions; content ids recognise what comes again (L11).
             let lost_commit = newest_commit < conversation.newest_commit;
+            conversation.missed_behind = conversation.missed_behind.map(|behind| behind.min(length));
             conversation.chains.clear();
             conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
             (conversation.missed, conversation.must_update) = (true, true);
@@ -69,6 +70,10 @@ impl Engine {
             // (L5).
             conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
             let is_later = conversation.joined_by.is_some() && newest_commit < read_upto;
+            if conversation.group.is_none() || begun || is_later {
+                // All that a newer store has read, this one has not.
+                conversation.missed_behind = Some(Position::START);
+            }
             self.save_conversation(turn, id);
             if begun || is_later {
                 // What this device is about to begin, a newer store of it has begun, and read. Or where it has joined: who
@@ -96,12 +101,14 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| upto > c.cursor) else { return };
         let lost_commit = newest_commit > conversation.newest_commit && newest_commit <= upto;
         conversation.missed = true;
+        conversation.missed_behind.get_or_insert(conversation.cursor);
         conversation.chains.clear();
         conversation.note_chain(upto, chain.unwrap_or(conversation.chain));
         self.save_conversation(turn, id);
         if lost_commit {
             self.fall_behind(turn, id);
         }
+        self.ask_for_missed(turn, id);
     }
 
     /// Entries of a conversation's log, in order.
@@ -161,6 +168,7 @@ impl Engine {
             }
         }
         self.stop_seeking(turn, id);
+        self.ask_for_missed(turn, id);
         let Some(conversation) = self.conversations.get(&id) else { return };
         if before != Some(conversation.cursor) {
             turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto: conversation.cursor });
@@ -247,7 +255,7 @@ impl Engine {
             }
             (EntryKind::Message, _) if !is_in_order => Err(QuarantineReason::OutOfOrder),
             (EntryKind::Message, _) if self.is_own(entry, bytes) => {
-                self.own_was_read(turn, entry.envelope);
+                self.own_was_read(turn, entry.envelope, position);
                 Ok(())
             }
             (EntryKind::Message, Body::Inline(body)) => self.take_sealed(turn, id, position, at, body),
@@ -371,11 +379,11 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn tell_applied(&mut self, turn: &mut Turn<'_>, id: ConversationId, applied: &Applied) {
+    /// Accounts that have their first leaf, or have lost their last one.
+    fn tell_applied(&mut self, turn: &mut Turn<'_>, id: ConversationId, applied: &Applied) {
         let by = applied.author.account;
-        let Some(group) = self.conversations.get(&id).and_then(|conversation| conversation.group.as_ref()) else {
-            return;
-        };
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(group) = &conversation.group else { return };
         let present: Vec<_> = group.members().iter().map(|member| member.account).collect();
         let mut removed: Vec<_> = applied.removed.iter().map(|member| member.account).collect();
         removed.retain(|account| !present.contains(account));
@@ -387,6 +395,9 @@ impl Engine {
         let mut added: Vec<_> = applied.added.iter().map(|member| member.account).collect();
         added.retain(|account| !was_there(*account));
         added.dedup();
+        if !added.is_empty() {
+            conversation.grown_at = conversation.cursor;
+        }
         if !added.is_empty() || !removed.is_empty() {
             turn.event(Event::Members { conversation: id, by, added, removed });
         }
@@ -458,7 +469,15 @@ impl Engine {
             // Of whomever: what it entitles to is the same for all members (C2).
             self.note_leave(turn, id, author.account);
         }
-        if self.contacts.get(&author.account).is_some_and(|contact| contact.blocked) {
+        let is_blocked = self.contacts.get(&author.account).is_some_and(|contact| contact.blocked);
+        if let Part::Missed { first, last } = content.part {
+            // A block splits no group.
+            if !is_blocked || self.conversations.get(&id).is_some_and(|c| c.kind == ConversationKind::Group) {
+                self.say_again(turn, id, first, last);
+            }
+            return Ok(());
+        }
+        if is_blocked {
             return Err(QuarantineReason::Blocked);
         }
         self.take_said(turn, id, author.account, at, &plaintext, content)

@@ -73,6 +73,54 @@ fn a_group_is_begun_by_the_process_that_comes_next() {
     }
 }
 
+/// C10: what was said while a device could not read is said again, once it is back, and shown once. Who was in it all the
+/// time hears nothing twice.
+#[test]
+fn who_comes_back_reads_what_it_missed() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    is_out_of_it(&mut world, 2, id, |world| {
+        say(world, 0, id, "from alice");
+        say(world, 1, id, "from bob");
+        say(world, 0, id, "and again");
+    });
+    say(&mut world, 1, id, "after");
+    world.pass(60_000);
+    let mut shown = world.shown(2);
+    shown.sort();
+    assert_eq!(shown, ["after", "and again", "from alice", "from bob"]);
+    assert_eq!(world.shown(0), ["from bob", "after"]);
+    assert_eq!(world.shown(1), ["from alice", "and again"]);
+}
+
+/// C10, S6: what was said before somebody was added is not said again where they hear it.
+#[test]
+fn nothing_is_said_again_to_who_came_later() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "dave"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let dave = world.account(3);
+    let handle = world.people[3].handle.clone();
+    world.command(0, Command::Find(handle)).unwrap();
+    is_out_of_it(&mut world, 2, id, |world| {
+        say(world, 1, id, "before dave");
+        world.command(0, Command::Change { conversation: id, change: GroupChange::Add(vec![dave]) }).unwrap();
+        world.pass(2_000);
+        say(world, 1, id, "with dave");
+    });
+    assert_eq!(members(&mut world, 2, id), 4);
+    assert_eq!(world.shown(2), ["with dave"]);
+    assert_eq!(world.shown(3), ["with dave"]);
+}
+
+/// Something happens that somebody does not hear of, and then cannot follow.
+fn is_out_of_it(world: &mut World, who: usize, id: ConversationId, happens: impl FnOnce(&mut World)) {
+    world.people[who].hand = Box::new(|_| vec![]);
+    happens(world);
+    world.people[who].hand = Box::new(|frame| vec![frame]);
+    loses_its_place(world, who, id);
+    world.pass(60_000);
+}
+
 /// Whoever sees a Readd may answer it with a group of its own; a relay sees them all, and causes one by one made-up entry.
 #[test]
 fn who_comes_back_comes_back_to_its_own_group() {
