@@ -711,7 +711,9 @@ mod tests {
         );
         assert_eq!((log.device_since(id(&phone)), log.device_since(id(&desk))), (Some(Time(1)), Some(Time(5))));
         assert_eq!(by(&mut log, &phone, adds(account, &desk)), Err(AccountError::Device), "it is there");
+        assert_eq!(log.revoked(), []);
         by(&mut log, &desk, revoke(&phone)).unwrap();
+        assert_eq!(log.revoked(), [id(&phone)]);
         assert_eq!(
             (log.device(id(&phone)), log.is_revoked(id(&phone)), log.is_revoked(id(&desk))),
             (None, true, false)

@@ -333,6 +333,7 @@ mod tests {
         assert_eq!(new.digits(), sponsor.digits());
         assert_eq!(new.digits().len(), 7);
         let most = vec![3; SAID_MAX];
+        assert_eq!(most.len(), 65_519, "with its tag, one message of Noise");
         for said in [&b"contacts"[..], &most] {
             let message = sponsor.say(said).unwrap();
             assert!(message.len() <= MEETING_BYTES_MAX);

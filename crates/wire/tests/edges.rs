@@ -162,3 +162,11 @@ fn ids_positions_and_times_are_read_and_written() {
     assert_eq!((Time(5).plus(6), Time(u64::MAX).plus(1)), (Time(11), Time(u64::MAX)));
     assert_eq!((Time(9).since(Time(2)), Time(2).since(Time(9))), (7, 0));
 }
+
+/// E4: a log has a first position, and no last one that anything overflows at.
+#[test]
+fn positions_end_at_neither_end() {
+    let end = Position(u64::MAX);
+    assert_eq!((Position(7).before(), Position(7).next()), (Position(6), Position(8)));
+    assert_eq!((Position::START.before(), end.next()), (Position::START, end));
+}
