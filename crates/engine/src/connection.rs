@@ -315,8 +315,9 @@ impl Engine {
             (FromRelay::Trimmed { log: LogId::Conversation(id), position, chain }, Stage::Active) => {
                 self.trimmed(turn, id, position, chain);
             }
-            (FromRelay::Attached { request, read_upto, chain, newest_commit, length }, Stage::Active) => {
+            (FromRelay::Attached { request, read_upto, chain, newest_commit, length, roster }, Stage::Active) => {
                 if let Some(Asked::Attach(id)) = self.link.asked.remove(&request) {
+                    self.note_roster(id, roster);
                     self.attached(turn, id, read_upto, chain, newest_commit, length);
                 }
             }
@@ -626,13 +627,13 @@ impl Engine {
                 self.replenish_key_packages(turn, 0, true);
             }
             Some(Asked::Publish(entry, ticket)) => {
-                let is_own = self.log.entries().contains(&entry);
                 self.published(turn, entry);
                 if let Some(ticket) = ticket {
                     turn.reply(ticket, Ok(Reply::Done));
                 }
                 let more = self.link.asked.values().any(|asked| matches!(asked, Asked::Publish(..)));
-                if is_own && !more && self.link.stage == Stage::Restored {
+                // What the relay had lost, or what was on its way when this store was kept, is there: now for the keys.
+                if !more && self.link.stage == Stage::Restored {
                     let head = self.log.head();
                     self.restored(turn, head, false);
                 }

@@ -167,6 +167,31 @@ fn the_first_device_can_be_lost() {
     }
 }
 
+/// N3, D3: a store that was put back to the moment at which it took a device from the account tells the relay of that again,
+/// and then makes new keys, like any other (simulation, seed 310 of the commit that adds this: it did nothing more).
+#[test]
+fn a_store_that_was_about_to_revoke_goes_on() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    let laptop = world.link(0);
+    world.pass(60_000);
+    let device = this(&mut world, laptop);
+    world.people[0].hand = Box::new(|_| vec![]);
+    assert!(world.try_command(0, Command::Revoke(device)).is_none(), "the relay has not answered");
+    let disk = world.people[0].disk.clone();
+    world.people[0].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(0);
+    world.pass(60_000);
+    world.reconnect(0);
+    world.pass(60_000);
+    world.restart_with(0, disk);
+    world.pass(60_000);
+    assert!(world.people[0].saw(|event| *event == Event::StoreRestored));
+    world.write(0, 1, "it goes on");
+    world.pass(60_000);
+    assert!(world.shown(1).contains(&"it goes on".to_owned()));
+}
+
 /// C8: whoever begins a conversation begins it with all devices of both.
 #[test]
 fn a_conversation_begins_with_all_devices() {
