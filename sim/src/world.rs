@@ -905,11 +905,12 @@ impl World {
                     continue;
                 }
                 if !view.active {
-                    let stands = |device: &Device| {
-                        device.conversations().iter().any(|view| view.conversation == id && view.active)
+                    let knows = |device: &Device| {
+                        let of = |view: &ConversationView| view.conversation == id && !view.members.is_empty();
+                        device.conversations().iter().any(of)
                     };
-                    if view.kind == ConversationKind::Group && !self.devices.iter().any(stands) {
-                        // All of its devices have lost it: that way out, a new generation, is there for two only.
+                    if view.kind == ConversationKind::Group && !self.devices.iter().any(knows) {
+                        // All stores were put back to before it: nobody knows any more who was in it.
                         continue;
                     }
                     let all = self.devices.iter().enumerate().map(|(index, device)| {

@@ -11,10 +11,10 @@ mod reading;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use sealwire_keys::{AccountLog, Mode, chain_start, group_id, one_to_one};
+use sealwire_keys::{AccountLog, Mode, chain_start, group_id, one_to_one, roster_hash};
 use sealwire_session::mls::{Desk, Evidence, Group, Place, ReceivedKeyPackage, SealedError};
 use sealwire_wire::content::{Content, Part};
-use sealwire_wire::conversation::{ConversationKind, Role};
+use sealwire_wire::conversation::{ConversationKind, GroupData, Role};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, ToRelay};
 use sealwire_wire::limits::{CHAINS_KEPT_MAX, CONTACTS_MAX, CONVERSATION_NAME_MAX, ROSTER_MAX};
@@ -32,6 +32,7 @@ use crate::step::Turn;
 
 pub(crate) use self::joining::WelcomeRecord;
 pub(crate) use self::key_packages::KeyPackageRecord;
+use self::reading::Compared;
 
 /// A conversation, as this device has it.
 pub(crate) struct Conversation {
@@ -54,6 +55,8 @@ pub(crate) struct Conversation {
     provisional: bool,
     /// Whether messages since the newest commit are gone that it has not read.
     missed: bool,
+    /// Whether the relay's log was found to be another one than was read: the relay was restored (L11).
+    rewritten: bool,
     /// Whether its own keys are to be replaced before anything is sealed: the store may have been put back (N3).
     must_update: bool,
     /// Everything at or before it was read.
@@ -85,8 +88,8 @@ pub(crate) struct Conversation {
     readds: BTreeMap<DeviceId, Vec<u8>>,
     /// The own one.
     own_readd: Option<Vec<u8>>,
-    /// Of a group that cannot be followed any more: its name, and the accounts in it. Only one of them leads back, and only
-    /// into that group.
+    /// The group that cannot be followed any more, as it was when it could. Only who was in it leads back, into that group
+    /// or into the next generation of the conversation.
     lost: Option<Lost>,
     /// What stands behind this position was missed, and is asked for once reading goes on (C10).
     missed_behind: Option<Position>,
@@ -131,15 +134,52 @@ pub(crate) struct Conversation {
     own_claims: u32,
     /// When a commit may be made again, after the relay asked to wait.
     commit_after: Option<Time>,
+    /// How far the log that the relay delivers was compared with what was read (L11).
+    compared: Option<Compared>,
     /// How much was said again on which day (C10).
     said_again: (u64, usize),
+    /// Devices that have asked to be added again since the newest commit, as far as a device that cannot read has looked on.
+    asking: BTreeSet<DeviceId>,
+    looked_upto: Position,
+    /// When this device begins the conversation anew, if nobody else has.
+    anew_due: Option<Time>,
+    /// The roster, as the relay said when the log was attached.
+    told_roster: Option<RosterHash>,
 }
 
 /// What is known of a group that cannot be followed any more.
 #[derive(Clone)]
 struct Lost {
     group: Vec<u8>,
-    accounts: BTreeSet<AccountId>,
+    /// By leaf.
+    members: Vec<(AccountId, DeviceId)>,
+    roster: RosterHash,
+    data: GroupData,
+}
+
+impl Lost {
+    fn of(group: &Group) -> Lost {
+        let members = group.members().iter().map(|member| (member.account, member.device)).collect();
+        Lost { group: group.id(), members, roster: roster_hash(&group.roster()), data: group.data().clone() }
+    }
+
+    fn load(record: LostRecord) -> Result<Lost, RecordError> {
+        let data = GroupData::decode(record.data.as_slice()).map_err(|_| RecordError::Damaged)?;
+        Ok(Lost { group: record.group.into_vec(), members: record.members, roster: record.roster, data })
+    }
+
+    /// Whether a group is the next generation of this one: of a member, with nobody in it who was not, and with the roles
+    /// that they had; or of whoever may change all that.
+    fn goes_on_as(&self, data: &GroupData, accounts: &BTreeSet<AccountId>, inviter: AccountId) -> bool {
+        let roles = self.data.roles.iter().filter(|(account, _)| accounts.contains(account));
+        let is_as_before = accounts.is_subset(&self.accounts()) && roles.eq(&data.roles);
+        let may_change = self.data.role(inviter) != Role::Member;
+        data.generation > self.data.generation && data.kind == self.data.kind && (is_as_before || may_change)
+    }
+
+    fn accounts(&self) -> BTreeSet<AccountId> {
+        self.members.iter().map(|(account, _)| *account).collect()
+    }
 }
 
 /// How far reading its log on this connection is.
@@ -204,6 +244,7 @@ const WANTS_OUT: u16 = 32;
 const MISSED: u16 = 64;
 const PROVISIONAL: u16 = 128;
 const UNPROVEN: u16 = 256;
+const REWRITTEN: u16 = 512;
 
 impl Conversation {
     fn new(id: ConversationId, kind: ConversationKind, peer: Option<AccountId>, now: Time) -> Conversation {
@@ -217,6 +258,7 @@ impl Conversation {
             behind: false,
             provisional: false,
             missed: false,
+            rewritten: false,
             must_update: false,
             cursor: Position::START,
             newest_commit: Position::START,
@@ -258,7 +300,12 @@ impl Conversation {
             awaits_own: false,
             own_claims: 0,
             commit_after: None,
+            compared: None,
             said_again: (0, 0),
+            asking: BTreeSet::new(),
+            looked_upto: Position::START,
+            anew_due: None,
+            told_roster: None,
         }
     }
 
@@ -274,6 +321,7 @@ impl Conversation {
             behind: has(BEHIND),
             provisional: has(PROVISIONAL),
             missed: has(MISSED),
+            rewritten: has(REWRITTEN),
             must_update: has(MUST_UPDATE),
             cursor: record.cursor,
             newest_commit: record.newest_commit,
@@ -315,7 +363,12 @@ impl Conversation {
             awaits_own: false,
             own_claims: 0,
             commit_after: None,
+            compared: None,
             said_again: (0, 0),
+            asking: BTreeSet::new(),
+            looked_upto: Position::START,
+            anew_due: None,
+            told_roster: None,
         }
     }
 
@@ -331,6 +384,7 @@ impl Conversation {
                 | flag(self.behind, BEHIND)
                 | flag(self.must_update, MUST_UPDATE)
                 | flag(self.missed, MISSED)
+                | flag(self.rewritten, REWRITTEN)
                 | flag(self.provisional, PROVISIONAL)
                 | flag(self.seeks, SEEKS)
                 | flag(self.unproven, UNPROVEN)
@@ -431,7 +485,8 @@ impl Conversation {
         let asks = self.readd_again.filter(|_| self.behind && !self.removed);
         let attach = self.attach_after.filter(|_| self.attachment == Attachment::No && !self.removed);
         let devices = self.devices_due.filter(|_| is_idle);
-        let times = [attach, again, claims, update, leave, readd, welcome, asks, devices];
+        let anew = self.anew_due.filter(|_| self.behind && !self.removed);
+        let times = [attach, again, claims, update, leave, readd, welcome, asks, devices, anew];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 
@@ -458,6 +513,7 @@ impl Conversation {
         soon(&mut self.attach_after);
         soon(&mut self.commit_after);
         soon(&mut self.without_welcome);
+        soon(&mut self.anew_due);
         self.claim_later.clear();
         self.updated_at = self.updated_at.min(now);
     }
@@ -566,9 +622,7 @@ impl Engine {
         conversation.pending = record.pending.map(Pending::load);
         conversation.readds = record.readds.into_iter().map(|readd| (readd.device, readd.entry.into_vec())).collect();
         conversation.own_readd = record.own_readd.map(|entry| entry.into_vec());
-        conversation.lost = record
-            .lost
-            .map(|lost| Lost { group: lost.group.into_vec(), accounts: lost.accounts.into_iter().collect() });
+        conversation.lost = record.lost.map(Lost::load).transpose()?;
         Ok(())
     }
 
@@ -593,10 +647,12 @@ impl Engine {
                 .map(|(device, entry)| ReaddRecord { device: *device, entry: entry.clone().into() })
                 .collect(),
             own_readd: conversation.own_readd.clone().map(Into::into),
-            lost: conversation
-                .lost
-                .clone()
-                .map(|lost| LostRecord { group: lost.group.into(), accounts: lost.accounts.into_iter().collect() }),
+            lost: conversation.lost.clone().map(|lost| LostRecord {
+                group: lost.group.into(),
+                members: lost.members,
+                roster: lost.roster,
+                data: lost.data.encode().into(),
+            }),
         };
         turn.put(Table::Intent, id.0, record::encode(&record));
     }
@@ -866,3 +922,40 @@ macro_rules! desk {
     };
 }
 pub(crate) use desk;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C4, C10: into which group a device is led that has lost its own one, and by whom.
+    #[test]
+    fn a_member_leads_into_the_next_generation_and_a_stranger_nowhere() {
+        let [owner, member, other, stranger] = [1, 2, 3, 4].map(|byte| AccountId([byte; 32]));
+        let data = |generation, roles: &[(AccountId, Role)]| GroupData {
+            conversation: ConversationId([7; 32]),
+            generation,
+            kind: ConversationKind::Group,
+            name: "Lunch".into(),
+            roles: roles.to_vec(),
+            later: Default::default(),
+        };
+        let members = [owner, member, other].map(|account| (account, DeviceId(account.0))).to_vec();
+        let was = data(2, &[(owner, Role::Owner)]);
+        let lost = Lost { group: vec![1], members, roster: RosterHash([0; 32]), data: was.clone() };
+        let leads = |data: &GroupData, accounts: &[AccountId], by| {
+            lost.goes_on_as(data, &accounts.iter().copied().collect(), by)
+        };
+        let (all, next) = ([owner, member, other], data(3, &[(owner, Role::Owner)]));
+        assert!(leads(&next, &all, member));
+        assert!(leads(&next, &all, owner));
+        assert!(leads(&data(3, &[]), &[member, other], member), "the owner is not there any more");
+        assert!(leads(&next, &[owner, member, other, stranger], owner), "whoever may add may");
+        assert!(!leads(&next, &[owner, member, other, stranger], member), "a stranger comes in");
+        assert!(!leads(&data(3, &[(owner, Role::Owner), (member, Role::Owner)]), &all, member), "a role is taken");
+        assert!(!leads(&data(3, &[]), &all, member), "a role is dropped");
+        for old in [data(2, &[(owner, Role::Owner)]), data(1, &[(owner, Role::Owner)])] {
+            assert!(!leads(&old, &all, owner), "not a later one");
+        }
+        assert!(!leads(&GroupData { kind: ConversationKind::OneToOne, ..next }, &all, owner));
+    }
+}

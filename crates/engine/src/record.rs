@@ -336,7 +336,9 @@ pub(crate) struct IntentRecord {
 #[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct LostRecord {
     pub(crate) group: TlsByteVecU8,
-    pub(crate) accounts: Vec<AccountId>,
+    pub(crate) members: Vec<(AccountId, DeviceId)>,
+    pub(crate) roster: RosterHash,
+    pub(crate) data: TlsByteVecU24,
 }
 
 #[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]

@@ -1,6 +1,6 @@
 //! Conversation logs: creation (C8), reading (C6), signed heads (L6).
 
-use sealwire_keys::{HeadToBeSigned, group_id, one_to_one};
+use sealwire_keys::{HeadToBeSigned, group_id, one_to_one, roster_hash};
 use sealwire_store as store;
 use sealwire_store::{Head, Operation, Outcome, Reader};
 use sealwire_wire::entry::Entry;
@@ -81,13 +81,14 @@ impl Connection {
         conversation: ConversationId,
         place: Option<(Reader, Head)>,
     ) {
-        let Some((Reader { cursor, until, chain }, Head { newest_commit, length, .. })) = place else {
+        let Some((Reader { cursor, until, chain }, Head { newest_commit, length, readers, .. })) = place else {
             return self.refuse_request(Code::NotAllowed, request, "this device does not read that log");
         };
         // For who was dropped the log ends with the commit that did it: what came after is not told (C6).
         let end = until.unwrap_or(length);
         let (newest_commit, length) = (newest_commit.min(end), length.min(end));
-        self.send(FromRelay::Attached { request, read_upto: cursor, chain, newest_commit, length });
+        let roster = until.is_none().then(|| roster_hash(&readers));
+        self.send(FromRelay::Attached { request, read_upto: cursor, chain, newest_commit, length, roster });
         self.read_log(LogId::Conversation(conversation), cursor);
     }
 

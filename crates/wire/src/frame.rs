@@ -245,6 +245,8 @@ pub enum FromRelay {
         chain: Option<Chain>,
         newest_commit: Position,
         length: Position,
+        /// Of the roster; `None` for who was dropped from it.
+        roster: Option<RosterHash>,
     },
 }
 
@@ -615,13 +617,16 @@ impl FromRelay {
                 request,
                 conversations: conversations.iter().map(|conversation| conversation.0.to_vec()).collect(),
             }),
-            FromRelay::Attached { request, read_upto, chain, newest_commit, length } => Frame::Attached(pb::Attached {
-                request,
-                read_upto: read_upto.0,
-                chain: chain.map_or(Vec::new(), |chain| chain.0.to_vec()),
-                newest_commit: newest_commit.0,
-                length: length.0,
-            }),
+            FromRelay::Attached { request, read_upto, chain, newest_commit, length, roster } => {
+                Frame::Attached(pb::Attached {
+                    request,
+                    read_upto: read_upto.0,
+                    chain: chain.map_or(Vec::new(), |chain| chain.0.to_vec()),
+                    newest_commit: newest_commit.0,
+                    length: length.0,
+                    roster: roster.map_or(Vec::new(), |roster| roster.0.to_vec()),
+                })
+            }
             FromRelay::KeyPackages { request, packages } => Frame::KeyPackages(pb::KeyPackages {
                 request,
                 packages: packages.into_iter().map(KeyPackage::into_wire).collect(),
@@ -735,6 +740,7 @@ impl FromRelay {
                 chain: optional("chain", &f.chain)?,
                 newest_commit: Position(f.newest_commit),
                 length: Position(f.length),
+                roster: optional("roster", &f.roster)?,
             },
             Frame::KeyPackages(f) => FromRelay::KeyPackages {
                 request: f.request,

@@ -407,6 +407,9 @@ pub struct Attached {
     /// position of the last entry
     #[prost(uint64, tag = "5")]
     pub length: u64,
+    /// 32: the roster's hash; empty for who was dropped from it
+    #[prost(bytes = "vec", tag = "6")]
+    pub roster: ::prost::alloc::vec::Vec<u8>,
 }
 /// Which conversation logs have the caller's inbox in their roster: for a device whose store was put back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

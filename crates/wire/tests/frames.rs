@@ -114,6 +114,7 @@ fn from_relay() -> Vec<FromRelay> {
             chain: Some(Chain([2; 32])),
             newest_commit: Position(1),
             length: Position(3),
+            roster: Some(RosterHash([4; 32])),
         },
         FromRelay::Deliver {
             log: LogId::Inbox(inbox),

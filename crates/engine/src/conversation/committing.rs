@@ -117,7 +117,8 @@ impl Engine {
             |device: &&DeviceId| !conversation.claimed_own.contains_key(*device) && !later.contains_key(&own);
         let missing_own: Vec<_> = own_adds.iter().filter(waits_own).copied().collect();
         let is_ready = adds.iter().any(|account| claimed.contains_key(account))
-            || ((others || !conversation.claimed_own.is_empty()) && !conversation.founding);
+            || ((others || !conversation.claimed_own.is_empty()) && !conversation.founding)
+            || (conversation.behind && adds.is_empty());
         let founds_group = conversation.founding && conversation.kind == ConversationKind::Group;
         for account in missing.iter().copied() {
             let asked = Asked::Claim(id, account);
@@ -159,8 +160,9 @@ impl Engine {
                 _ => turn.event(Event::BadAnswer { account: Some(account) }),
             }
         }
-        let is_gone = contact.log.is_retired() || contact.blocked;
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        // A group that begins anew keeps its members.
+        let is_gone = contact.log.is_retired() || contact.blocked && !conversation.behind;
         if received.is_empty() || is_gone {
             conversation.claim_later.insert(account, turn.now.plus(CLAIM_AGAIN_MS));
         } else {
@@ -217,14 +219,25 @@ impl Engine {
             Want::Rename(name) => Some(name.clone()),
             _ => None,
         });
-        let data = GroupData {
+        let anew = conversation.lost.as_ref().map(|lost| lost.data.clone());
+        let adds: BTreeSet<_> = conversation.adds().chain([own]).collect();
+        let anew = anew.filter(|data| data.kind == ConversationKind::Group && conversation.generation > 0);
+        let anew = anew.map(|data| {
+            let stays = |(account, _): &(AccountId, Role)| adds.contains(account);
+            let roles = match adds.len() {
+                1 => vec![(own, Role::Owner)],
+                _ => data.roles.into_iter().filter(stays).collect(),
+            };
+            GroupData { generation: conversation.generation, roles, ..data }
+        });
+        let data = anew.unwrap_or_else(|| GroupData {
             conversation: id,
             generation: conversation.generation,
             kind: conversation.kind,
             name: name.unwrap_or_default(),
             roles,
             later: Default::default(),
-        };
+        });
         // Nothing fails: the records are in memory.
         conversation.group = Group::create(&mut desk!(self, turn), suite, data, own, inbox).ok();
         conversation.updated_at = turn.now;
@@ -239,8 +252,11 @@ impl Engine {
         let new: Vec<_> = conversation.adds().filter(|account| conversation.claimed.contains_key(account)).collect();
         let members = group.members().iter().map(|member| member.account);
         let evidence = self.evidence_of(members.chain(new.iter().copied()).collect::<BTreeSet<_>>());
-        // A conversation that begins anew keeps its roster.
-        let before = if conversation.seeks { None } else { Some(group.roster()) };
+        // Who begins anew knows of the present roster what the relay says.
+        let before = match conversation.told_roster.filter(|_| conversation.seeks) {
+            Some(told) => told,
+            None => roster_hash(&group.roster()),
+        };
 
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let (place, creates) = (conversation.place(), conversation.founding && !conversation.seeks);
@@ -260,21 +276,12 @@ impl Engine {
         };
         let Committed { body, welcome, roster } = committed;
         let after = Some(if conversation.seeks { conversation.told_newest } else { conversation.newest_commit });
-        let before = before.unwrap_or_else(|| roster.clone());
         let entry = Entry { kind: EntryKind::Commit, after, envelope, body: Body::Inline(body) }.encode();
         let welcome = welcome.map(|welcome| WelcomeBody { conversation: id, commit: envelope, welcome }.encode());
         let (welcomes, blob) = welcome_entries(turn, &added, welcome);
         conversation.founding = false;
-        conversation.pending = Some(Pending {
-            envelope,
-            creates,
-            entry,
-            before: roster_hash(&before),
-            roster,
-            welcomes,
-            blob,
-            progress: Progress::Waits,
-        });
+        conversation.pending =
+            Some(Pending { envelope, creates, entry, before, roster, welcomes, blob, progress: Progress::Waits });
         self.save_conversation(turn, id);
         self.save_intent(turn, id);
     }
@@ -467,6 +474,10 @@ impl Engine {
         let id = match self.pending_of(envelope) {
             Some(id) => {
                 self.drop_pending(turn, id);
+                if self.conversations.get(&id).is_some_and(|conversation| conversation.behind) {
+                    // It was to begin anew. What the roster is by now, the next connection says.
+                    return self.hang_up(turn);
+                }
                 Some(id)
             }
             None => self.unseal(turn, envelope),
@@ -494,6 +505,9 @@ impl Engine {
             _ => {
                 self.drop_pending(turn, id);
                 self.pause_commits(turn, id, failed);
+                if self.conversations.get(&id).is_some_and(|conversation| conversation.behind) {
+                    self.hang_up(turn);
+                }
             }
         }
         true
@@ -521,6 +535,7 @@ impl Engine {
                 group.delete(&mut self.mls);
             }
             (conversation.seeks, conversation.behind) = (false, true);
+            conversation.anew_due = None;
             self.save_conversation(turn, id);
         } else if let Some(group) = &mut conversation.group {
             // Nothing fails: the records are in memory.
@@ -554,7 +569,9 @@ impl Engine {
         }
         let removed: Vec<_> = before.difference(&after).copied().collect();
         let is_group = conversation.kind == ConversationKind::Group;
-        if is_group && (!added.is_empty() || !removed.is_empty()) {
+        if is_group && !was_begun && data.generation > 0 {
+            turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name.clone(), by: own });
+        } else if is_group && (!added.is_empty() || !removed.is_empty()) {
             turn.event(Event::Members { conversation: id, by: own, added, removed });
         }
         self.tell_renamed(turn, id, own, &data);
@@ -600,24 +617,25 @@ impl Engine {
         good
     }
 
-    /// The next generation of a conversation of two, which both have lost.
+    /// The next generation of a conversation that all have lost.
     pub(super) fn found_anew(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         if !self.claim_wanted(turn, id) {
             return;
         }
-        if let Some(conversation) = self.conversations.get_mut(&id)
-            && let Some(group) = conversation.group.take()
-        {
-            conversation.generation = group.data().generation.saturating_add(1);
-            group.delete(&mut self.mls);
-        }
         if let Some(conversation) = self.conversations.get_mut(&id) {
-            conversation.generation = conversation.generation.max(1);
+            let last = conversation
+                .lost
+                .as_ref()
+                .map_or(conversation.generation, |lost| lost.data.generation.saturating_add(1));
+            conversation.generation = last.max(1);
+            if let Some(group) = conversation.group.take() {
+                group.delete(&mut self.mls);
+            }
         }
         self.found_group(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         (conversation.behind, conversation.seeks, conversation.joined_by) = (false, true, None);
-        conversation.provisional = true;
+        conversation.provisional = conversation.kind == ConversationKind::OneToOne;
         self.make_commit(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         if conversation.pending.is_none() {

@@ -1,14 +1,16 @@
 //! The way back (C10): a device that cannot follow a conversation any more asks to be added again, in its log; any member
-//! answers with a commit. Where both devices of a conversation of two have lost it, nobody can answer: then one of them
-//! begins it anew, as its next generation, under the same id.
+//! answers with a commit. Where all have lost it, nobody can answer: then one of them begins it anew, as its next
+//! generation, under the same id.
 
-use sealwire_keys::one_to_one;
+use std::collections::BTreeMap;
+
+use sealwire_keys::{one_to_one, roster_hash};
 use sealwire_session::mls::{Group, KeyPackageRef, Member, make_readd, read_readd};
 use sealwire_wire::conversation::{ConversationKind, ReaddBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{Failed, ToRelay};
+use sealwire_wire::frame::{Delivered, Failed, ToRelay};
 use sealwire_wire::limits::ROSTER_MAX;
-use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, LogId, Time};
+use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, LogId, Position, RosterHash, Time};
 
 use super::{Attachment, Conversation, Lost, Want, desk};
 use crate::connection::Asked;
@@ -22,8 +24,17 @@ use crate::step::Turn;
 pub(super) const WELCOME_MS: u64 = 10_000;
 /// How long a request may be unanswered until it is made again; twice as long each time, up to an hour.
 const READD_MS: u64 = 60_000;
+/// How long a group is left as it is that most members have lost: one of the others may come, and answer them.
+const ANEW_MS: u64 = 60 * 60 * 1_000;
 /// A request is answered by the member of the lowest leaf; the next one waits this much longer.
 const READD_STEP_MS: u64 = 5_000;
+
+/// Who asks to be added again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asking {
+    All,
+    Most,
+}
 
 impl Engine {
     /// This device cannot follow a conversation any more.
@@ -34,8 +45,7 @@ impl Engine {
         // The newest entry that was read may be the one that could not be.
         conversation.missed_behind.get_or_insert(conversation.cursor.before());
         if let Some(group) = &conversation.group {
-            let accounts = group.members().iter().map(|member| member.account).collect();
-            conversation.lost = Some(Lost { group: group.id(), accounts });
+            conversation.lost = Some(Lost::of(group));
         }
         conversation.wants.clear();
         turn.event(Event::Behind { conversation: id });
@@ -85,7 +95,7 @@ impl Engine {
             }
             return;
         }
-        if self.may_begin_anew(id) {
+        if self.may_begin_anew(id) || self.may_begin_group_anew(turn, id) {
             if let Some(conversation) = self.conversations.get_mut(&id)
                 && conversation.readd_again.is_none_or(|again| turn.now >= again)
             {
@@ -172,21 +182,40 @@ impl Engine {
             return Err(QuarantineReason::NotAccepted);
         }
         conversation.readds.insert(device, bytes.to_vec());
+        conversation.asking.insert(device);
         let rank = conversation.rank_among(|member| member.device != device);
         conversation.readd_due = Some(turn.now.plus(rank * READD_STEP_MS));
         self.save_intent(turn, id);
         Ok(())
     }
 
-    /// A device that cannot read looks at what stands in clear all the same.
-    pub(super) fn peek(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let Some(conversation) = self.conversations.get(&id).filter(|conversation| conversation.behind) else { return };
-        let entries: Vec<_> = conversation.backlog.iter().map(|delivered| delivered.entry.clone()).collect();
-        for bytes in entries {
-            if let Ok(entry) = Entry::decode(&bytes)
+    /// The log is attached, and comes from where this device stands.
+    pub(crate) fn note_roster(&mut self, id: ConversationId, roster: Option<RosterHash>) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.told_roster = roster;
+        conversation.asking.clear();
+        conversation.looked_upto = Position::START;
+    }
+
+    /// A device that cannot read looks at what stands in clear all the same: who asks to be added again, and how often the
+    /// conversation was changed, though not how.
+    pub(super) fn look_on(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.behind) else { return };
+        let is_new = |delivered: &&Delivered| delivered.position > conversation.looked_upto;
+        let entries: Vec<_> = conversation.backlog.iter().filter(is_new).cloned().collect();
+        for Delivered { position, entry: bytes, .. } in entries {
+            let entry = Entry::decode(&bytes);
+            if let Ok(entry) = &entry
                 && entry.kind == EntryKind::Readd
             {
-                let _judged = self.take_readd(turn, id, &entry, &bytes);
+                let _judged = self.take_readd(turn, id, entry, &bytes);
+            }
+            let Some(conversation) = self.conversations.get_mut(&id) else { return };
+            conversation.looked_upto = position;
+            if entry.is_ok_and(|entry| entry.kind == EntryKind::Commit) {
+                // It may have answered them.
+                conversation.asking.clear();
+                conversation.told_newest = conversation.told_newest.max(position);
             }
         }
     }
@@ -205,6 +234,73 @@ impl Engine {
         let is_known = matches!(conversation.attachment, Attachment::Yes { .. });
         let others_ask = self.other_devices().all(has_asked);
         peer.is_some_and(|peer| own < peer && asks(peer)) && others_ask && conversation.own_readd.is_some() && is_known
+    }
+
+    /// Whether the members of a group have lost it, so that nobody is there who could add the others, and it is this
+    /// device's turn: owners come first, then admins, each a little later than the one before. All of them have to ask; or,
+    /// for so long that nobody else will answer, more than half of the accounts.
+    fn may_begin_group_anew(&mut self, turn: &Turn<'_>, id: ConversationId) -> bool {
+        let own = self.secrets.device_id();
+        let Some(conversation) = self.conversations.get(&id) else { return false };
+        let is_there = matches!(conversation.attachment, Attachment::Yes { .. }) && conversation.own_readd.is_some();
+        if is_there && self.is_alone(conversation) {
+            return true;
+        }
+        let asks = |device: DeviceId| device == own || conversation.asking.contains(&device);
+        let lost = conversation.lost.as_ref().filter(|_| is_there && conversation.kind == ConversationKind::Group);
+        let due = lost.and_then(|lost| {
+            let of_members = self.ask_of(&lost.members, asks)?;
+            // Members of whom this device knows nothing may have lost nothing; but where the relay was restored, the roster
+            // is one of before.
+            let is_all_known = conversation.told_roster == Some(lost.roster);
+            if !is_all_known && !conversation.rewritten {
+                return None;
+            }
+            let mut ranked: Vec<_> = lost.members.iter().filter(|(_, device)| asks(*device)).collect();
+            ranked.sort_by_key(|(account, _)| lost.data.role(*account));
+            let rank = ranked.iter().position(|(_, device)| *device == own).unwrap_or(ranked.len()) as u64;
+            let wait = rank * READD_STEP_MS + if is_all_known && of_members == Asking::All { 0 } else { ANEW_MS };
+            Some(turn.now.plus(wait))
+        });
+        let Some(conversation) = self.conversations.get_mut(&id) else { return false };
+        conversation.anew_due = due.map(|due| conversation.anew_due.map_or(due, |earlier| earlier.min(due)));
+        conversation.anew_due.is_some_and(|due| turn.now >= due)
+    }
+
+    /// Whether the roster has this device alone: all others are out.
+    fn is_alone(&self, conversation: &Conversation) -> bool {
+        conversation.kind == ConversationKind::Group
+            && conversation.told_roster.is_some_and(|told| told == roster_hash(&[self.own.inbox]))
+    }
+
+    /// How many of a group's members ask to be added again: all, or more than half of the accounts with all their devices.
+    fn ask_of(&self, members: &[(AccountId, DeviceId)], asks: impl Fn(DeviceId) -> bool) -> Option<Asking> {
+        let log_of = |account: AccountId| match account == self.log.id() {
+            true => Some(&self.log),
+            false => self.contacts.get(&account).map(|contact| &contact.log),
+        };
+        // A device that was revoked will not ask, and answers nobody.
+        let is_out = |(account, device): (AccountId, DeviceId)| log_of(account).is_some_and(|l| l.is_revoked(device));
+        let mut accounts: BTreeMap<AccountId, bool> = BTreeMap::new();
+        for (account, device) in members.iter().copied().filter(|member| !is_out(*member)) {
+            *accounts.entry(account).or_insert(true) &= asks(device);
+        }
+        let asking = accounts.values().filter(|asks| **asks).count();
+        match asking {
+            count if count == accounts.len() => Some(Asking::All),
+            count if 2 * count > accounts.len() => Some(Asking::Most),
+            _ => None,
+        }
+    }
+
+    /// Whether most of those with whom this device is in a group have lost it: a commit that it cannot read is then the one
+    /// with which they have begun it anew.
+    pub(super) fn is_left_alone(&self, id: ConversationId) -> bool {
+        let is_group = |c: &&Conversation| c.kind == ConversationKind::Group && !c.readds.is_empty();
+        let Some(conversation) = self.conversations.get(&id).filter(is_group) else { return false };
+        let members = conversation.group.as_ref().map(Group::members).unwrap_or_default();
+        let members: Vec<_> = members.iter().map(|member| (member.account, member.device)).collect();
+        self.ask_of(&members, |device| conversation.readds.contains_key(&device)).is_some()
     }
 
     /// Whom a conversation of two is with; one that was only listed does not say it, but its id does.
@@ -245,8 +341,28 @@ impl Engine {
             }
     }
 
-    /// The next generation of a conversation of two. Both say again what the other has not confirmed.
+    /// The next generation of a conversation, with all who were in it. What they have not confirmed, or ask for, is said again.
     fn begin_anew(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let is_alone = self.is_alone(conversation);
+        if conversation.lost.is_none() && is_alone {
+            // Nothing is known of it, and nobody is there to tell.
+            return self.is_out(turn, id);
+        }
+        if let Some(lost) = conversation.lost.as_ref().filter(|_| conversation.kind == ConversationKind::Group) {
+            let own = self.log.id();
+            let is_there = |account: &AccountId| {
+                *account != own && self.contacts.get(account).is_some_and(|c| c.is_mls() && !c.log.is_retired())
+            };
+            let others: Vec<_> = lost.accounts().into_iter().filter(|account| !is_alone && is_there(account)).collect();
+            let devices: Vec<_> = self.other_devices().collect();
+            if let Some(conversation) = self.conversations.get_mut(&id) {
+                others.into_iter().for_each(|account| conversation.wants(Want::Add(account)));
+                devices.into_iter().for_each(|device| conversation.wants(Want::AddDevice(device)));
+            }
+            self.save_intent(turn, id);
+            return self.found_anew(turn, id);
+        }
         let Some(peer) = self.conversations.get(&id).and_then(|conversation| self.peer_of(id, conversation)) else {
             return;
         };

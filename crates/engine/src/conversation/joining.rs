@@ -185,11 +185,12 @@ impl Engine {
             if !before.removed {
                 conversation.missed_behind = before.missed_behind.filter(|_| before.behind);
                 // Who came meanwhile is known only from here on.
-                let is_known = |account: &AccountId| before.lost.as_ref().is_some_and(|l| l.accounts.contains(account));
+                let is_known =
+                    |account: &AccountId| before.lost.as_ref().is_some_and(|lost| lost.accounts().contains(account));
                 let has_grown = data.kind == ConversationKind::Group && !of_members.iter().all(is_known);
                 conversation.grown_at = if has_grown { before.cursor } else { before.grown_at };
             }
-            if !before.removed && !is_anew {
+            if !before.removed && (!is_anew || before.behind) {
                 // What has come of its log already is read with the new group; where the log stands is asked anew.
                 conversation.backlog = before.backlog;
                 conversation.note_chain(before.cursor, before.chain);
@@ -238,13 +239,16 @@ impl Engine {
         }
         let lost = self.conversations.get(&data.conversation).and_then(|conversation| conversation.lost.as_ref());
         let inviter = joined.inviter.account;
+        let accounts: BTreeSet<_> = joined.group.members().iter().map(|member| member.account).collect();
         let leads_back = |lost: &Lost| {
-            let is_same = data.kind == ConversationKind::OneToOne || lost.group == joined.group.id();
+            let is_same = lost.group == joined.group.id();
             // Who was alone in it is deceived about nobody's company: an accepted contact may have come in since, by what
             // this device did before its store was put back (seed 501356).
             let is_accepted = self.contacts.get(&inviter).is_some_and(Contact::is_accepted);
-            let was_alone = lost.accounts.iter().all(|account| *account == own) && is_accepted;
-            is_same && (lost.accounts.contains(&inviter) || was_alone)
+            let was_alone = lost.accounts().iter().all(|account| *account == own) && is_accepted;
+            let may_invite = lost.accounts().contains(&inviter) || was_alone;
+            may_invite
+                && (data.kind == ConversationKind::OneToOne || is_same || lost.goes_on_as(data, &accounts, inviter))
         };
         if !lost.is_none_or(leads_back) {
             // Whoever sees a request to be added again could answer it with a group of their own.

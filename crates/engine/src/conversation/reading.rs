@@ -44,23 +44,20 @@ impl Engine {
             // A relay that contradicts itself: another connection may bring a better answer.
             return self.hang_up(turn);
         }
-        if length < conversation.cursor {
-            // The log is shorter than what was read of it: the relay was restored from a backup, or had lied before. It is
-            // the only one that counts its positions; content ids recognise what comes again (L11).
-            let lost_commit = newest_commit < conversation.newest_commit;
+        conversation.compared = chain.map(|chain| Compared { upto: read_upto, chain, agreed: None });
+        let (is_other, lacks_commit) = (!conversation.agrees(), newest_commit < conversation.newest_commit);
+        if length < conversation.cursor || lacks_commit || is_other {
+            // The log is not what was read of it: the relay was restored from a backup, or had lied before. It is the only
+            // one that counts its positions; content ids recognise what comes again (L11).
             conversation.missed_behind = conversation.missed_behind.map(|behind| behind.min(length));
             conversation.chains.clear();
             conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
-            (conversation.missed, conversation.must_update) = (true, true);
+            (conversation.missed, conversation.must_update, conversation.rewritten) = (true, true, true);
             self.save_conversation(turn, id);
-            if lost_commit {
+            if lacks_commit || is_other {
                 self.fall_behind(turn, id);
             }
             return self.read_backlog(turn, id);
-        }
-        if read_upto < conversation.cursor {
-            // An acknowledgement was lost. Said again, or the relay delivers a window of what was read, and waits.
-            turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto: conversation.cursor });
         }
         let begun = conversation.is_about_to_begin();
         let begins =
@@ -124,7 +121,7 @@ impl Engine {
         }
         self.link.useful = true;
         self.read_backlog(turn, id);
-        self.peek(turn, id);
+        self.look_on(turn, id);
     }
 
     /// The relay says that entries up to there are gone.
@@ -143,6 +140,7 @@ impl Engine {
 
     pub(super) fn read_backlog(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let before = self.conversations.get(&id).map(|conversation| conversation.cursor);
+        let mut repeated = None;
         while let Some(conversation) = self.conversations.get_mut(&id) {
             // Without a group that can follow there is nothing to read with: a Welcome may be on its way.
             let can_read = conversation.is_active() || conversation.removed;
@@ -151,6 +149,12 @@ impl Engine {
             }
             let Some(next) = conversation.backlog.pop_front() else { break };
             if next.position <= conversation.cursor {
+                // An acknowledgement was lost. Or it is another log, of a relay that was restored and has grown again (L11).
+                repeated = Some(next.position);
+                if conversation.compare(&next) {
+                    continue;
+                }
+                self.read_another_log(turn, id, next);
                 continue;
             }
             if next.position > conversation.cursor.next() {
@@ -173,6 +177,25 @@ impl Engine {
         if before != Some(conversation.cursor) {
             turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto: conversation.cursor });
             self.save_conversation(turn, id);
+        } else if let Some(upto) = repeated {
+            // Or the relay delivers a window of what was read, and waits.
+            turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto });
+        }
+    }
+
+    /// What stands where something else was read. Reading goes back to there, and on if the newest commit is the same.
+    fn read_another_log(&mut self, turn: &mut Turn<'_>, id: ConversationId, next: Delivered) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(Compared { upto, chain, agreed }) = conversation.compared.take() else { return };
+        let has_commit = agreed.is_some_and(|agreed| agreed >= conversation.newest_commit);
+        conversation.missed_behind = conversation.missed_behind.map(|behind| behind.min(upto));
+        conversation.chains.clear();
+        conversation.note_chain(upto, chain);
+        (conversation.missed, conversation.must_update, conversation.rewritten) = (true, true, true);
+        conversation.backlog.push_front(next);
+        self.save_conversation(turn, id);
+        if !has_commit {
+            self.fall_behind(turn, id);
         }
     }
 
@@ -307,7 +330,7 @@ impl Engine {
     fn commit_was_read(&mut self, turn: &mut Turn<'_>, id: ConversationId, position: Position) {
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.newest_commit = position;
-            conversation.missed = false;
+            (conversation.missed, conversation.rewritten) = (false, false);
             conversation.leaving.clear();
             conversation.leave_due = None;
             let has_asked = !std::mem::take(&mut conversation.own_leaves).is_empty();
@@ -331,6 +354,7 @@ impl Engine {
         body: &[u8],
         bytes: &[u8],
     ) -> Result<(), QuarantineReason> {
+        let is_left_alone = self.is_left_alone(id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
         let Some(group) = &mut conversation.group else { return Ok(()) };
         if conversation.pending.as_ref().is_some_and(|own| own.is_read(entry, bytes)) {
@@ -349,8 +373,8 @@ impl Engine {
                 self.fall_behind(turn, id);
                 return Ok(());
             }
-            Err(InvalidCommit::Malformed) if conversation.unproven => {
-                // It is another epoch that is in force.
+            Err(InvalidCommit::Malformed) if conversation.unproven || is_left_alone => {
+                // It is another epoch that is in force, or another generation.
                 self.fall_behind(turn, id);
                 return Ok(());
             }
@@ -607,7 +631,42 @@ const UPDATE_AFTER_MESSAGES: u32 = 100;
 const UPDATE_AFTER_MS: u64 = sealwire_wire::limits::DAY_MS;
 const UPDATE_AFTER_MS_PER_LEAF: u64 = 10 * 60 * 1_000;
 
+/// What the relay delivers of a log that was read, up to where it was compared.
+#[derive(Clone, Copy)]
+pub(super) struct Compared {
+    pub(super) upto: Position,
+    pub(super) chain: Chain,
+    /// The last position at which the chain was known, and the same.
+    pub(super) agreed: Option<Position>,
+}
+
 impl Conversation {
+    /// Whether the chain is what was read, where that is known.
+    fn agrees(&mut self) -> bool {
+        let Some(Compared { upto, chain, agreed }) = &mut self.compared else { return true };
+        let own = if *upto == self.cursor { Some(&self.chain) } else { self.chains.get(upto) };
+        match own {
+            Some(own) if own == chain => *agreed = Some(*upto),
+            Some(_) => return false,
+            None => {}
+        }
+        true
+    }
+
+    /// Whether an entry that comes again is the one that was read. The comparison stays in front of one that is not.
+    fn compare(&mut self, delivered: &Delivered) -> bool {
+        let Some(before) = self.compared.filter(|compared| delivered.position == compared.upto.next()) else {
+            return true;
+        };
+        let chain = chain_step(before.chain, delivered.position, &delivered.entry);
+        self.compared = Some(Compared { upto: delivered.position, chain, ..before });
+        let agrees = self.agrees();
+        if !agrees {
+            self.compared = Some(before);
+        }
+        agrees
+    }
+
     /// What is due, and is not done before the person decides, is looked at again later.
     fn put_off(&mut self, now: Time) {
         if self.update_due.is_some_and(|due| now >= due) {

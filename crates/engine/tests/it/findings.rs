@@ -15,7 +15,7 @@ use sealwire_session::mls::{
     Changes, Committed, Desk, Evidence, Group, Place, ReceivedKeyPackage, Records, make_readd,
 };
 use sealwire_wire::content::{Content, Part};
-use sealwire_wire::conversation::{GroupData, ReaddBody, WelcomeBody};
+use sealwire_wire::conversation::{GroupData, ReaddBody, Role, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, Failed, FromRelay, IdProof, LookupBy, ToRelay, Welcome};
 use sealwire_wire::limits::DAY_MS;
@@ -110,6 +110,88 @@ fn nothing_is_said_again_to_who_came_later() {
     assert_eq!(members(&mut world, 2, id), 4);
     assert_eq!(world.shown(2), ["with dave"]);
     assert_eq!(world.shown(3), ["with dave"]);
+}
+
+/// C4, L11: a relay that was restored to before a commit leaves no member able to read on, and nobody who could add the
+/// others again. The first owner begins the group anew, with the same people, roles and name, and nothing is lost.
+#[test]
+fn a_group_that_all_have_lost_begins_anew() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let bob = world.account(1);
+    let admin = GroupChange::SetRole(bob, Role::Admin);
+    world.command(0, Command::Change { conversation: id, change: admin }).unwrap();
+    say(&mut world, 2, id, "before the backup");
+    world.pass(10_000);
+    let backup = world.store.snapshot();
+    say(&mut world, 0, id, "lost by the relay");
+    let change = GroupChange::Rename("Dinner".into());
+    world.command(0, Command::Change { conversation: id, change }).unwrap();
+    world.pass(10_000);
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(300_000);
+    say(&mut world, 1, id, "after the backup");
+    world.pass(60_000);
+    for person in 0..3 {
+        let view = view(&mut world, person, id);
+        assert_eq!((view.active, view.name.as_str(), view.members.len()), (true, "Dinner", 3), "{person}");
+        assert!(view.members.contains(&(bob, Role::Admin)), "{person}");
+        assert_eq!(view.authenticator, authenticator(&mut world, 0, id), "{person}");
+    }
+    assert_eq!(world.shown(0), ["before the backup", "after the backup"]);
+    assert_eq!(world.shown(2), ["lost by the relay", "after the backup"]);
+}
+
+/// The same, where somebody was away all the time, and has not lost it: the others wait for an hour, begin it anew without
+/// them, and they follow when they are back.
+#[test]
+fn a_group_begins_anew_without_who_is_away() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let backup = world.store.snapshot();
+    world.people[2].hand = Box::new(|_| vec![]);
+    world.cut(2);
+    let change = GroupChange::Rename("Dinner".into());
+    world.command(0, Command::Change { conversation: id, change }).unwrap();
+    world.pass(10_000);
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(30 * 60_000);
+    assert!(!view(&mut world, 0, id).active, "carol could still come, and add them again");
+    world.pass(60 * 60_000);
+    say(&mut world, 1, id, "without carol");
+    world.pass(60_000);
+    assert_eq!(world.shown(0), ["without carol"]);
+    world.people[2].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(2);
+    world.pass(300_000);
+    say(&mut world, 2, id, "carol is back");
+    world.pass(60_000);
+    assert_eq!(world.shown(0), ["without carol", "carol is back"]);
+    assert_eq!(world.shown(2), ["without carol"]);
+}
+
+/// Whom most members have not lost goes on: one who asks, and is not answered, begins nothing.
+#[test]
+fn one_of_many_begins_nothing_anew() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    for away in [1, 2] {
+        world.people[away].hand = Box::new(|_| vec![]);
+    }
+    loses_its_place(&mut world, 0, id);
+    world.pass(3 * 60 * 60_000);
+    assert!(!view(&mut world, 0, id).active);
+    for back in [1, 2] {
+        world.people[back].hand = Box::new(|frame| vec![frame]);
+        world.reconnect(back);
+    }
+    world.pass(60 * 60_000);
+    say(&mut world, 1, id, "still here");
+    world.pass(60_000);
+    assert_eq!(world.shown(0), ["still here"]);
+    assert_eq!(world.shown(2), ["still here"]);
 }
 
 /// Something happens that somebody does not hear of, and then cannot follow.

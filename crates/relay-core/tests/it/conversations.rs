@@ -70,10 +70,15 @@ fn group() -> Group {
         assert_eq!(world.ask(id, &ToRelay::ListLogs { request: 9 }), [listed]);
     }
     let again = world.ask(alice, &attach);
-    let [FromRelay::Attached { request: 3, read_upto, chain, newest_commit, length }] = again[..] else { panic!() };
+    let [FromRelay::Attached { request: 3, read_upto, chain, newest_commit, length, roster }] = again[..] else {
+        panic!()
+    };
     // Where she stands (L5): before the first entry, which is the newest commit and the last entry.
     assert_eq!((read_upto, newest_commit, length), (Position(0), Position(1), Position(1)));
     assert_eq!(chain, Some(chain_start(conversation())));
+    let mut inboxes = [devices[0].inbox, devices[1].inbox];
+    inboxes.sort();
+    assert_eq!(roster, Some(roster_hash(&inboxes)), "C6");
     Group { world, alice, bob, carol, devices }
 }
 
@@ -175,10 +180,10 @@ fn a_roster_changes_with_its_commit() {
     let (bob_again, _) = world.log_in(&devices[1]);
     let attached = world.ask(bob_again, &ToRelay::Attach { request: 3, conversation: conversation() });
     let end = |frame: &FromRelay| match frame {
-        FromRelay::Attached { newest_commit, length, .. } => (newest_commit.0, length.0),
+        FromRelay::Attached { newest_commit, length, roster, .. } => (newest_commit.0, length.0, *roster),
         other => panic!("{other:?}"),
     };
-    assert_eq!(end(&attached[0]), (2, 2), "for him the log ends there (seed 500826)");
+    assert_eq!(end(&attached[0]), (2, 2, None), "for him the log ends there (seed 500826)");
 }
 
 /// L10.
