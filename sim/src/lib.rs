@@ -13,4 +13,4 @@ mod relay;
 mod world;
 
 pub use conversation::{ConversationReport, run as run_conversation};
-pub use world::{Report, run, run_linking, run_talking};
+pub use world::{Report, run, run_linking, run_restoring, run_talking};

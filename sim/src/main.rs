@@ -34,18 +34,24 @@ fn main() -> ExitCode {
         let looked_at = if anywhere { seed } else { seed % LOOKED_AT + 1 };
         let (report, talking) = (sealwire_sim::run(seed), sealwire_sim::run_talking(looked_at));
         let (linking, conversation) = (sealwire_sim::run_linking(looked_at), sealwire_sim::run_conversation(seed));
+        let restoring = sealwire_sim::run_restoring(looked_at);
         messages += report.messages;
         envelopes += report.envelopes;
         troubles += report.troubles;
-        said += talking.messages + linking.messages;
+        said += talking.messages + linking.messages + restoring.messages;
         entries += conversation.entries;
         stale += conversation.stale;
-        for world in [&report, &talking, &linking] {
+        for world in [&report, &talking, &linking, &restoring] {
             if trace || (world.violation.is_some() && !goes_on) {
                 world.trace.iter().for_each(|line| println!("{line}"));
             }
         }
-        let violation = report.violation.or(talking.violation).or(linking.violation).or(conversation.violation);
+        let violation = report
+            .violation
+            .or(talking.violation)
+            .or(linking.violation)
+            .or(restoring.violation)
+            .or(conversation.violation);
         if let Some(violation) = violation {
             println!("seed {seed} FAILED: {violation}");
             failed += 1;

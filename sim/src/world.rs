@@ -61,6 +61,13 @@ pub fn run_talking(seed: u64) -> Report {
     run_world(World::new(seed, Talks { mode: Mode::Mls, suite }))
 }
 
+/// Runs one seed of people in conversations whose relay is restored from backups (L11).
+pub fn run_restoring(seed: u64) -> Report {
+    let mut world = World::new(seed, Talks { mode: Mode::Mls, suite: Suite::Classical });
+    world.relay_returns = true;
+    run_world(world)
+}
+
 fn run_world(mut world: World) -> Report {
     let seed = world.seed;
     let violation = world.live().err();
@@ -120,6 +127,8 @@ struct World {
     talks: Talks,
     /// Whether people link further devices.
     links: bool,
+    /// Whether backups of the relay come back, and none of stores.
+    relay_returns: bool,
     /// Whose each device is: the number of the person's first one.
     persons: Vec<usize>,
     /// Devices that were revoked, or are about to be.
@@ -193,6 +202,7 @@ impl World {
             seed,
             talks,
             links: false,
+            relay_returns: false,
             persons: (0..people).collect(),
             revoked: BTreeSet::new(),
             authors: BTreeMap::new(),
@@ -243,7 +253,7 @@ impl World {
         self.after(10, Coming::Act);
         self.run_until(None)?;
         self.quiet();
-        self.run_until(Some(self.now.plus(QUIET_MS)))?;
+        self.run_until(Some(self.now.plus(if self.relay_restored { 12 * QUIET_MS } else { QUIET_MS })))?;
         // Keys are replaced on schedule (C11), at some time of somebody's clock: not in the middle of that.
         for _ in 0..12 {
             if self.is_settled() {
@@ -361,17 +371,21 @@ impl World {
                 self.devices[device].take_snapshot();
                 self.note(&format!("{device} is backed up"));
             }
+            5 if !calm && self.relay_returns => self.restore_relay_if_up(),
             5 if !calm && self.persons[device] == device => self.restore(device),
+            6 | 7 if self.relay_returns => {
+                self.relay.back_up();
+                self.note("the relay is backed up");
+            }
             6 | 7 if self.links => self.act_on_devices(device)?,
             6 => self.relay.sweep(self.now),
-            // What a conversation's log lost comes back with L11's uploads, which are not there yet.
             7 | 8 if self.talks.mode == Mode::Mls => self.act_in_group(device)?,
             9..=12 if self.talks.mode == Mode::Mls => self.act_in_group(device)?,
             7 if !calm => {
                 self.relay.back_up();
                 self.note("the relay is backed up");
             }
-            8 if !calm && self.relay_is_up => self.restore_relay(),
+            8 if !calm => self.restore_relay_if_up(),
             _ => {
                 for _ in 0..self.dice.between(1, 3) {
                     self.write(device)?;
@@ -498,6 +512,12 @@ impl World {
         }
         let pause = self.dice.between(1, 30_000);
         self.after(pause, Coming::RelayStart);
+    }
+
+    fn restore_relay_if_up(&mut self) {
+        if self.relay_is_up {
+            self.restore_relay();
+        }
     }
 
     /// The relay crashes, and an old backup of it comes back (L11). Whatever it had accepted since is with those who sent
@@ -702,19 +722,27 @@ impl World {
             // Sealed twice with one key, by a store that was put back and the newer one: what it said has to come again.
             Event::Quarantined { reason: QuarantineReason::Rejected, .. }
                 if self.restored && self.talks.mode == Mode::Mls => {}
+            // What was said again, or changed, at a relay that had lost something in between.
+            Event::Quarantined { reason: QuarantineReason::InvalidCommit | QuarantineReason::OutOfOrder, .. }
+            | Event::Quarantined { reason: QuarantineReason::Rejected | QuarantineReason::BadWelcome, .. }
+            | Event::Quarantined { reason: QuarantineReason::OtherEpoch, .. }
+                if self.relay_restored && self.talks.mode == Mode::Mls => {}
             Event::Quarantined { reason, .. } => {
                 return Err(format!("L7: {device} quarantined an envelope: {reason:?}"));
             }
             // An account log that is shorter than the pinned one, until its owner has published the rest again (L11).
             Event::BadAnswer { .. } if self.relay_restored => {}
-            Event::Behind { .. } if !self.restored && !self.jumped => {
+            Event::Behind { .. } if !self.restored && !self.jumped && !self.relay_restored => {
                 return Err(format!("L2: {device} cannot follow a conversation, and nothing was put back"));
             }
+            // What was sealed behind what the relay has lost, and is said again word for word.
+            Event::OrderContradicted { .. } if self.relay_restored => {}
             Event::OrderContradicted { .. } => return Err(format!("L5: {device} saw two orders")),
             Event::BadAnswer { .. } | Event::HandleClaimed { .. } => {
                 return Err(format!("I3: {device} got an answer that does not verify"));
             }
-            Event::State { reason: Some(UnsentReason::NoMember), .. } if self.changing => {}
+            // Of a group that the relay had not yet when it was backed up.
+            Event::State { reason: Some(UnsentReason::NoMember), .. } if self.changing || self.relay_restored => {}
             Event::State { number, state, reason: Some(reason), .. } => {
                 return Err(format!("L8: {device}'s message {number} is {state:?}: {reason:?}"));
             }
@@ -854,7 +882,8 @@ impl World {
                 let shown = incoming.filter_map(|(with, _, text)| Some((*self.accounts.get(&with)?, text)));
                 let shown: Vec<_> = shown.collect();
                 // In a group that one has left and joined again, two messages may be in two groups' orders.
-                let in_order = !(self.restored || self.links || in_groups && self.groups.len() > 1);
+                let in_order =
+                    !(self.restored || self.links || self.relay_returns || in_groups && self.groups.len() > 1);
                 check::history(&shown, reader, expected, in_order)?;
             }
         }

@@ -615,6 +615,7 @@ impl Engine {
         self.progress.cursor = Position::START;
         self.save_progress(turn);
         self.repeat_accepted(turn);
+        self.doubt_conversations(turn);
         turn.event(Event::RelayRestored);
     }
 

@@ -39,8 +39,8 @@ pub(crate) struct Conversation {
     pub(crate) kind: ConversationKind,
     /// The other account, in a conversation of two.
     pub(crate) peer: Option<AccountId>,
-    /// What the id of a group that this device begins was made from: the relay asks for it (C8). It goes when the group is
-    /// there.
+    /// What the id of a group that this device has begun was made from: the relay asks for it (C8), again where it does not
+    /// know the group any more (L11).
     nonce: Option<[u8; 16]>,
     /// `None`: it is about to begin, or its Welcome has not come, or this device is out of it.
     pub(crate) group: Option<Group>,
@@ -57,6 +57,8 @@ pub(crate) struct Conversation {
     missed: bool,
     /// Whether the relay's log was found to be another one than was read: the relay was restored (L11).
     rewritten: bool,
+    /// Whether the relay was restored since the log was attached: it may not know of it, or of this device in it (L11).
+    doubted: bool,
     /// Whether its own keys are to be replaced before anything is sealed: the store may have been put back (N3).
     must_update: bool,
     /// Everything at or before it was read.
@@ -93,6 +95,8 @@ pub(crate) struct Conversation {
     lost: Option<Lost>,
     /// What stands behind this position was missed, and is asked for once reading goes on (C10).
     missed_behind: Option<Position>,
+    /// What was asked for lately: again when a device is back that may not have heard of it.
+    asked_for: Vec<(Position, Position)>,
     /// Where the last account was added: nothing of before is said again, since it would be read by that account too.
     grown_at: Position,
     // What follows is not persisted.
@@ -134,6 +138,8 @@ pub(crate) struct Conversation {
     own_claims: u32,
     /// When a commit may be made again, after the relay asked to wait.
     commit_after: Option<Time>,
+    /// Since when the relay has not known it.
+    doubted_since: Option<Time>,
     /// How far the log that the relay delivers was compared with what was read (L11).
     compared: Option<Compared>,
     /// How much was said again on which day (C10).
@@ -245,6 +251,7 @@ const MISSED: u16 = 64;
 const PROVISIONAL: u16 = 128;
 const UNPROVEN: u16 = 256;
 const REWRITTEN: u16 = 512;
+const DOUBTED: u16 = 1024;
 
 impl Conversation {
     fn new(id: ConversationId, kind: ConversationKind, peer: Option<AccountId>, now: Time) -> Conversation {
@@ -259,6 +266,7 @@ impl Conversation {
             provisional: false,
             missed: false,
             rewritten: false,
+            doubted: false,
             must_update: false,
             cursor: Position::START,
             newest_commit: Position::START,
@@ -273,6 +281,7 @@ impl Conversation {
             update_due: None,
             leaving: BTreeSet::new(),
             missed_behind: None,
+            asked_for: Vec::new(),
             grown_at: Position::START,
             wants: Vec::new(),
             pending: None,
@@ -300,6 +309,7 @@ impl Conversation {
             awaits_own: false,
             own_claims: 0,
             commit_after: None,
+            doubted_since: None,
             compared: None,
             said_again: (0, 0),
             asking: BTreeSet::new(),
@@ -322,6 +332,7 @@ impl Conversation {
             provisional: has(PROVISIONAL),
             missed: has(MISSED),
             rewritten: has(REWRITTEN),
+            doubted: has(DOUBTED),
             must_update: has(MUST_UPDATE),
             cursor: record.cursor,
             newest_commit: record.newest_commit,
@@ -336,6 +347,7 @@ impl Conversation {
             update_due: record.update_due,
             leaving: record.leaving.into_iter().collect(),
             missed_behind: record.missed_behind,
+            asked_for: record.asked_for,
             grown_at: record.grown_at,
             wants: Vec::new(),
             pending: None,
@@ -365,6 +377,7 @@ impl Conversation {
             commit_after: None,
             compared: None,
             said_again: (0, 0),
+            doubted_since: None,
             asking: BTreeSet::new(),
             looked_upto: Position::START,
             anew_due: None,
@@ -385,6 +398,7 @@ impl Conversation {
                 | flag(self.must_update, MUST_UPDATE)
                 | flag(self.missed, MISSED)
                 | flag(self.rewritten, REWRITTEN)
+                | flag(self.doubted, DOUBTED)
                 | flag(self.provisional, PROVISIONAL)
                 | flag(self.seeks, SEEKS)
                 | flag(self.unproven, UNPROVEN)
@@ -400,6 +414,7 @@ impl Conversation {
             update_due: self.update_due,
             leaving: self.leaving.iter().copied().collect(),
             missed_behind: self.missed_behind,
+            asked_for: self.asked_for.clone(),
             grown_at: self.grown_at,
         }
     }
@@ -514,6 +529,7 @@ impl Conversation {
         soon(&mut self.commit_after);
         soon(&mut self.without_welcome);
         soon(&mut self.anew_due);
+        soon(&mut self.doubted_since);
         self.claim_later.clear();
         self.updated_at = self.updated_at.min(now);
     }

@@ -320,6 +320,7 @@ pub(crate) struct ConversationRecord {
     pub(crate) update_due: Option<Time>,
     pub(crate) leaving: Vec<AccountId>,
     pub(crate) missed_behind: Option<Position>,
+    pub(crate) asked_for: Vec<(Position, Position)>,
     pub(crate) grown_at: Position,
 }
 

@@ -9,10 +9,10 @@ use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, GroupData, Role, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Failed, IdProof, KeyPackage, RosterChange, ToRelay, Welcome};
-use sealwire_wire::limits::BLOB_CHUNK_MAX;
-use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, InboxAddress, LogId, Position};
+use sealwire_wire::limits::{BLOB_CHUNK_MAX, DAY_MS};
+use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, InboxAddress, LogId, Position, Time};
 
-use super::{Conversation, Pending, Progress, Want, desk};
+use super::{Conversation, Lost, Pending, Progress, Want, desk};
 use crate::command::{Refusal, Reply};
 use crate::connection::Asked;
 use crate::engine::Engine;
@@ -29,6 +29,8 @@ const CLAIM_AGAIN_MS: u64 = 5_000;
 const OWN_CLAIM_AGAIN_MS: u64 = 500;
 /// How long a refused attachment waits; twice as long each time, up to a minute.
 const ATTACH_AGAIN_MS: u64 = 1_000;
+/// How long a group is waited for that a restored relay does not know: three days.
+const FOUNDER_MS: u64 = 3 * DAY_MS;
 /// How long a commit waits that the relay did not take for now.
 const COMMIT_AGAIN_MS: u64 = 1_000;
 
@@ -410,22 +412,32 @@ impl Engine {
             if let Some(conversation) = self.conversations.get_mut(&id) {
                 conversation.awaits_own = has_others;
             }
-        } else if conversation.kind == ConversationKind::OneToOne && conversation.peer.is_some() {
+        } else if conversation.kind == ConversationKind::OneToOne && conversation.peer.is_some()
+            || conversation.doubted && conversation.nonce.is_some()
+        {
             self.begin_again(turn, id);
+        } else if conversation.doubted && conversation.waits_for_founder(turn.now) {
+            self.fall_behind(turn, id);
         } else {
             self.is_out(turn, id);
         }
     }
 
-    /// The relay does not know a conversation of two any more, of which nobody can be out: it was restored from a backup of
-    /// before (L11). It is begun again, as the next generation, by whoever comes first.
+    /// The relay does not know a conversation any more: it was restored from a backup of before (L11). It is begun again, as
+    /// the next generation: one of two, of which nobody can be out, by whoever comes first; a group by the device that had
+    /// begun it, which alone can show that its id is its own.
     fn begin_again(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let own = self.log.id();
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let Some(peer) = conversation.peer else { return };
-        let generation = conversation.group.as_ref().map_or(conversation.generation, |group| group.data().generation);
-        let mut again = Conversation::new(id, ConversationKind::OneToOne, Some(peer), turn.now);
+        let lost = conversation.group.as_ref().map(Lost::of).or(conversation.lost.take());
+        let generation = lost.as_ref().map_or(conversation.generation, |lost| lost.data.generation);
+        let mut again = Conversation::new(id, conversation.kind, conversation.peer, turn.now);
         (again.founding, again.generation) = (true, generation.saturating_add(1));
-        again.wants(Want::Add(peer));
+        let accounts = lost.iter().flat_map(Lost::accounts).chain(again.peer).filter(|account| *account != own);
+        accounts.collect::<BTreeSet<_>>().into_iter().for_each(|account| again.wants(Want::Add(account)));
+        self.other_devices().for_each(|device| again.wants(Want::AddDevice(device)));
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        (again.nonce, again.lost) = (conversation.nonce, lost);
         if let Some(before) = self.conversations.insert(id, again).and_then(|before| before.group) {
             before.delete(&mut self.mls);
         }
@@ -562,7 +574,7 @@ impl Engine {
         conversation.forget_claimed();
         conversation.wants.retain(|want| *want != Want::Update);
         (conversation.sealed, conversation.updated_at, conversation.update_due) = (0, turn.now, None);
-        (conversation.must_update, conversation.nonce) = (false, None);
+        conversation.must_update = false;
         let added: Vec<_> = after.difference(&before).copied().collect();
         if !added.is_empty() && was_begun {
             conversation.grown_at = conversation.cursor;
@@ -691,6 +703,17 @@ impl Engine {
 }
 
 impl Conversation {
+    /// Whether the device that had begun a group may still come, and begin it again at a relay that does not know it any more.
+    /// Else this device was removed while it was away.
+    fn waits_for_founder(&mut self, now: Time) -> bool {
+        let since = *self.doubted_since.get_or_insert(now);
+        self.attachment = super::Attachment::No;
+        let wait = ATTACH_AGAIN_MS.saturating_mul(1 << self.attach_refusals.min(6));
+        self.attach_refusals += 1;
+        self.attach_after = Some(now.plus(wait));
+        now.since(since) < FOUNDER_MS
+    }
+
     /// Key packages that were claimed are for one commit, of one epoch.
     fn forget_claimed(&mut self) {
         self.claimed.clear();

@@ -106,9 +106,20 @@ impl Engine {
         self.ask_to_be_added(turn, id);
     }
 
+    /// The relay may know less than it did.
+    pub(crate) fn doubt_conversations(&mut self, turn: &mut Turn<'_>) {
+        let ids: Vec<_> = self.conversations.keys().copied().collect();
+        for id in ids {
+            if let Some(conversation) = self.conversations.get_mut(&id) {
+                conversation.doubted = true;
+            }
+            self.save_conversation(turn, id);
+        }
+    }
+
     fn ask_to_be_added(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
         let (suite, own, inbox) = (self.own.suite, self.log.id(), self.own.inbox);
-        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.doubted_since.is_none()) else { return };
         if conversation.readd_again.is_some_and(|again| turn.now < again) {
             return;
         }
@@ -193,6 +204,7 @@ impl Engine {
     pub(crate) fn note_roster(&mut self, id: ConversationId, roster: Option<RosterHash>) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.told_roster = roster;
+        (conversation.doubted, conversation.doubted_since) = (false, None);
         conversation.asking.clear();
         conversation.looked_upto = Position::START;
     }
@@ -405,6 +417,7 @@ impl Engine {
         if conversation.readds.len() != before {
             self.save_intent(turn, id);
             self.resend_unconfirmed(turn, id);
+            self.ask_once_more(turn, id);
         }
     }
 }

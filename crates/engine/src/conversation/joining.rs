@@ -182,7 +182,9 @@ impl Engine {
                 conversation.wants_out = before.wants_out;
                 asks_again = before.wants_out && !before.own_leaves.is_empty();
             }
+            conversation.nonce = before.nonce;
             if !before.removed {
+                conversation.asked_for = before.asked_for;
                 conversation.missed_behind = before.missed_behind.filter(|_| before.behind);
                 // Who came meanwhile is known only from here on.
                 let is_known =

@@ -11,6 +11,9 @@ use crate::contacts::Contact;
 use crate::engine::Engine;
 use crate::step::Turn;
 
+/// Gaps that are asked for again when a device is back that may not have heard of it.
+const GAPS_KEPT_MAX: usize = 4;
+
 impl Engine {
     /// Reading goes on behind a gap: what stood in it is asked for.
     pub(super) fn ask_for_missed(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
@@ -21,10 +24,25 @@ impl Engine {
         // Whoever is not accepted learns nothing (C9).
         let waits = conversation.peer.is_some_and(is_stranger);
         if first <= last && !waits {
-            let content = Content::of(turn.random(), Part::Missed { first, last }).encode();
-            self.enqueue_in_group(turn, id, false, content);
+            let surplus = (conversation.asked_for.len() + 1).saturating_sub(GAPS_KEPT_MAX);
+            conversation.asked_for.drain(..surplus);
+            conversation.asked_for.push((first, last));
+            self.ask_for(turn, id, first, last);
         }
         self.save_conversation(turn, id);
+    }
+
+    fn ask_for(&mut self, turn: &mut Turn<'_>, id: ConversationId, first: Position, last: Position) {
+        let content = Content::of(turn.random(), Part::Missed { first, last }).encode();
+        self.enqueue_in_group(turn, id, false, content);
+    }
+
+    /// Asks for the same as before: whoever is back may not have heard of it.
+    pub(super) fn ask_once_more(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get(&id).filter(|c| c.is_active() && !c.seeks) else { return };
+        for (first, last) in conversation.asked_for.clone() {
+            self.ask_for(turn, id, first, last);
+        }
     }
 
     /// A member's device has not read what stands there: what this device has said there is said again, the newest of it

@@ -12,7 +12,7 @@ use sealwire_wire::frame::{Delivered, ToRelay};
 use sealwire_wire::limits::UNACKNOWLEDGED_MAX;
 use sealwire_wire::{AccountId, Chain, ConversationId, LogId, Position, Time};
 
-use super::{Attachment, Conversation, Want, desk};
+use super::{Attachment, Conversation, Want, desk, healing};
 use crate::connection::is_due;
 use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason, UnsentReason};
@@ -395,8 +395,12 @@ impl Engine {
         self.note_readded(turn, id, &added);
         self.forget_strangers_readds(turn, id);
         if applied.removes_self && added.contains(&self.secrets.device_id()) {
-            // An answer to a request of this device, though it is in: its Welcome leads back.
+            // An answer to a request of this device, though it is in: its Welcome leads back. Whoever asked again before it
+            // comes would be answered again, and so on.
             self.fall_behind(turn, id);
+            if let Some(conversation) = self.conversations.get_mut(&id) {
+                conversation.readd_again = Some(turn.now.plus(healing::WELCOME_MS));
+            }
         } else if applied.removes_self {
             self.was_removed(turn, id, applied.author.account);
         }

@@ -143,6 +143,41 @@ fn a_group_that_all_have_lost_begins_anew() {
     assert_eq!(world.shown(2), ["lost by the relay", "after the backup"]);
 }
 
+/// L11: nor is a group lost that a restored relay does not know at all: the device that had begun it begins it again.
+#[test]
+fn a_group_that_the_relay_has_lost_begins_again() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    world.befriend(0, 1);
+    let backup = world.store.snapshot();
+    let id = group_of(&mut world, &[0, 1, 2]);
+    say(&mut world, 2, id, "lost by the relay");
+    world.pass(10_000);
+    let away = world.account(2);
+    world.people[0].hand = Box::new(|_| vec![]);
+    world.cut(0);
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(60 * 60_000);
+    say(&mut world, 1, id, "waits for alice");
+    world.people[0].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(0);
+    world.pass(300_000);
+    say(&mut world, 2, id, "after the backup");
+    world.pass(60_000);
+    for person in 0..3 {
+        let view = view(&mut world, person, id);
+        assert_eq!((view.active, view.members.len()), (true, 3), "{person}");
+        assert!(view.members.contains(&(away, Role::Member)));
+        assert!(!world.people[person].saw(|event| matches!(event, Event::NotDone { .. })), "{person}");
+    }
+    assert!(world.shown(0).ends_with(&[
+        "lost by the relay".into(),
+        "waits for alice".into(),
+        "after the backup".into()
+    ]));
+    assert!(world.shown(2).ends_with(&["waits for alice".into()]));
+}
+
 /// The same, where somebody was away all the time, and has not lost it: the others wait for an hour, begin it anew without
 /// them, and they follow when they are back.
 #[test]

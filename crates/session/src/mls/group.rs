@@ -313,10 +313,11 @@ impl Group {
         let message = MlsMessageIn::tls_deserialize_exact_bytes(body).map_err(|_| OpenedError::Malformed)?;
         let MlsMessageBodyIn::PrivateMessage(message) = message.extract() else { return Err(OpenedError::Malformed) };
         let message = ProtocolMessage::from(message);
-        if message.group_id() != self.mls.group_id() || message.content_type() != ContentType::Application {
+        if message.content_type() != ContentType::Application {
             return Err(OpenedError::Malformed);
         }
-        if message.epoch() != self.mls.epoch() {
+        // Of another generation, which has another group, too.
+        if message.group_id() != self.mls.group_id() || message.epoch() != self.mls.epoch() {
             return Err(OpenedError::OtherEpoch);
         }
         let processed = self.mls.process_message(&desk.provider(), message).map_err(|_| OpenedError::Rejected)?;
