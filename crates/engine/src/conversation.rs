@@ -12,7 +12,7 @@ mod reading;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sealwire_keys::{AccountLog, Mode, chain_start, group_id, one_to_one, roster_hash};
-use sealwire_session::mls::{Desk, Evidence, Group, Place, ReceivedKeyPackage, SealedError};
+use sealwire_session::mls::{Desk, Evidence, Group, Member, Place, ReceivedKeyPackage, SealedError};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{ConversationKind, GroupData, Role};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -145,7 +145,7 @@ pub(crate) struct Conversation {
     /// How much was said again on which day (C10).
     said_again: (u64, usize),
     /// Devices that have asked to be added again since the newest commit, as far as a device that cannot read has looked on.
-    asking: BTreeSet<DeviceId>,
+    asking: BTreeMap<DeviceId, Time>,
     looked_upto: Position,
     /// When this device begins the conversation anew, if nobody else has.
     anew_due: Option<Time>,
@@ -158,33 +158,57 @@ pub(crate) struct Conversation {
 struct Lost {
     group: Vec<u8>,
     /// By leaf.
-    members: Vec<(AccountId, DeviceId)>,
+    members: Vec<LostMember>,
     roster: RosterHash,
     data: GroupData,
 }
 
+#[derive(Clone, Copy)]
+struct LostMember {
+    account: AccountId,
+    device: DeviceId,
+    inbox: InboxAddress,
+}
+
 impl Lost {
     fn of(group: &Group) -> Lost {
-        let members = group.members().iter().map(|member| (member.account, member.device)).collect();
+        let member = |member: &Member| {
+            let (account, device, inbox) = (member.account, member.device, member.inbox);
+            LostMember { account, device, inbox }
+        };
+        let members = group.members().iter().map(member).collect();
         Lost { group: group.id(), members, roster: roster_hash(&group.roster()), data: group.data().clone() }
     }
 
     fn load(record: LostRecord) -> Result<Lost, RecordError> {
         let data = GroupData::decode(record.data.as_slice()).map_err(|_| RecordError::Damaged)?;
-        Ok(Lost { group: record.group.into_vec(), members: record.members, roster: record.roster, data })
+        let member = |(account, device, inbox)| LostMember { account, device, inbox };
+        let members = record.members.into_iter().map(member).collect();
+        Ok(Lost { group: record.group.into_vec(), members, roster: record.roster, data })
     }
 
-    /// Whether a group is the next generation of this one: of a member, with nobody in it who was not, and with the roles
-    /// that they had; or of whoever may change all that.
-    fn goes_on_as(&self, data: &GroupData, accounts: &BTreeSet<AccountId>, inviter: AccountId) -> bool {
-        let roles = self.data.roles.iter().filter(|(account, _)| accounts.contains(account));
-        let is_as_before = accounts.is_subset(&self.accounts()) && roles.eq(&data.roles);
-        let may_change = self.data.role(inviter) != Role::Member;
-        data.generation > self.data.generation && data.kind == self.data.kind && (is_as_before || may_change)
+    /// Whether a group is the next generation of this one. Its maker may change in it what it might have changed in this one
+    /// (C7): an owner all, an admin who is a member, and a member nothing. `is_gone`: accounts that are no more.
+    fn goes_on_as(
+        &self,
+        data: &GroupData,
+        accounts: &BTreeSet<AccountId>,
+        inviter: AccountId,
+        is_gone: impl Fn(&AccountId) -> bool,
+    ) -> bool {
+        let had_roles = self.data.roles.iter().filter(|(account, _)| !is_gone(account));
+        let has_all =
+            self.accounts().iter().filter(|account| !is_gone(account)).all(|account| accounts.contains(account));
+        let may_be = match self.data.role(inviter) {
+            Role::Owner => true,
+            Role::Admin => had_roles.eq(&data.roles),
+            Role::Member => had_roles.eq(&data.roles) && has_all && accounts.is_subset(&self.accounts()),
+        };
+        data.generation > self.data.generation && data.kind == self.data.kind && may_be
     }
 
     fn accounts(&self) -> BTreeSet<AccountId> {
-        self.members.iter().map(|(account, _)| *account).collect()
+        self.members.iter().map(|member| member.account).collect()
     }
 }
 
@@ -312,7 +336,7 @@ impl Conversation {
             doubted_since: None,
             compared: None,
             said_again: (0, 0),
-            asking: BTreeSet::new(),
+            asking: BTreeMap::new(),
             looked_upto: Position::START,
             anew_due: None,
             told_roster: None,
@@ -378,7 +402,7 @@ impl Conversation {
             compared: None,
             said_again: (0, 0),
             doubted_since: None,
-            asking: BTreeSet::new(),
+            asking: BTreeMap::new(),
             looked_upto: Position::START,
             anew_due: None,
             told_roster: None,
@@ -665,7 +689,7 @@ impl Engine {
             own_readd: conversation.own_readd.clone().map(Into::into),
             lost: conversation.lost.clone().map(|lost| LostRecord {
                 group: lost.group.into(),
-                members: lost.members,
+                members: lost.members.iter().map(|member| (member.account, member.device, member.inbox)).collect(),
                 roster: lost.roster,
                 data: lost.data.encode().into(),
             }),
@@ -946,7 +970,7 @@ mod tests {
     /// C4, C10: into which group a device is led that has lost its own one, and by whom.
     #[test]
     fn a_member_leads_into_the_next_generation_and_a_stranger_nowhere() {
-        let [owner, member, other, stranger] = [1, 2, 3, 4].map(|byte| AccountId([byte; 32]));
+        let [owner, admin, member, stranger] = [1, 2, 3, 4].map(|byte| AccountId([byte; 32]));
         let data = |generation, roles: &[(AccountId, Role)]| GroupData {
             conversation: ConversationId([7; 32]),
             generation,
@@ -955,21 +979,34 @@ mod tests {
             roles: roles.to_vec(),
             later: Default::default(),
         };
-        let members = [owner, member, other].map(|account| (account, DeviceId(account.0))).to_vec();
-        let was = data(2, &[(owner, Role::Owner)]);
-        let lost = Lost { group: vec![1], members, roster: RosterHash([0; 32]), data: was.clone() };
-        let leads = |data: &GroupData, accounts: &[AccountId], by| {
-            lost.goes_on_as(data, &accounts.iter().copied().collect(), by)
+        let members = [owner, admin, member].map(|account| LostMember {
+            account,
+            device: DeviceId(account.0),
+            inbox: InboxAddress([account.0[0]; 16]),
+        });
+        let (members, roles) = (members.to_vec(), [(owner, Role::Owner), (admin, Role::Admin)]);
+        let lost = Lost { group: vec![1], members, roster: RosterHash([0; 32]), data: data(2, &roles) };
+        let leads_without = |gone: Option<AccountId>, data: &GroupData, accounts: &[AccountId], by| {
+            lost.goes_on_as(data, &accounts.iter().copied().collect(), by, |account| gone == Some(*account))
         };
-        let (all, next) = ([owner, member, other], data(3, &[(owner, Role::Owner)]));
-        assert!(leads(&next, &all, member));
-        assert!(leads(&next, &all, owner));
-        assert!(leads(&data(3, &[]), &[member, other], member), "the owner is not there any more");
-        assert!(leads(&next, &[owner, member, other, stranger], owner), "whoever may add may");
-        assert!(!leads(&next, &[owner, member, other, stranger], member), "a stranger comes in");
-        assert!(!leads(&data(3, &[(owner, Role::Owner), (member, Role::Owner)]), &all, member), "a role is taken");
-        assert!(!leads(&data(3, &[]), &all, member), "a role is dropped");
-        for old in [data(2, &[(owner, Role::Owner)]), data(1, &[(owner, Role::Owner)])] {
+        let leads = |data: &GroupData, accounts: &[AccountId], by| leads_without(None, data, accounts, by);
+        let (all, next) = ([owner, admin, member], data(3, &roles));
+        for by in all {
+            assert!(leads(&next, &all, by));
+        }
+        let without_owner = data(3, &roles[1..]);
+        assert!(leads_without(Some(owner), &without_owner, &[admin, member], member), "the owner's account is gone");
+        for by in [admin, member] {
+            assert!(!leads(&without_owner, &[admin, member], by), "the owner is left out");
+            let owners = data(3, &[(owner, Role::Owner), (by, Role::Owner)]);
+            assert!(!leads(&owners, &all, by), "a role is taken");
+            assert!(!leads(&data(3, &[]), &all, by), "roles are dropped");
+        }
+        let more = [owner, admin, member, stranger];
+        assert!(leads(&next, &more, owner) && leads(&next, &more, admin), "whoever may add may");
+        assert!(!leads(&next, &more, member), "a stranger comes in");
+        assert!(!leads(&next, &[owner, admin], member), "somebody is left out");
+        for old in [data(2, &roles), data(1, &roles)] {
             assert!(!leads(&old, &all, owner), "not a later one");
         }
         assert!(!leads(&GroupData { kind: ConversationKind::OneToOne, ..next }, &all, owner));

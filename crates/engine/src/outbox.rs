@@ -41,6 +41,8 @@ pub(crate) struct Outgoing {
     was_accepted: bool,
     /// Whether its receiver had confirmed it before another device asked for it (C10).
     was_delivered: bool,
+    /// Where it stood when the relay had accepted it first. Who was added behind that does not read it (C10).
+    said_at: Option<Position>,
     at: Time,
     content: Vec<u8>,
     id: Option<ContentId>,
@@ -103,6 +105,7 @@ impl Outgoing {
             message: record.message & MESSAGE != 0,
             was_accepted: record.message & WAS_ACCEPTED != 0,
             was_delivered: record.message & WAS_DELIVERED != 0,
+            said_at: record.said_at,
             state: record::state_from_byte(record.state).ok_or(RecordError::Damaged)?,
             at: record.at,
             content: record.content.into_vec(),
@@ -134,6 +137,7 @@ impl Outgoing {
                 | flag(self.was_delivered, WAS_DELIVERED),
             state: self.state as u8,
             at: self.at,
+            said_at: self.said_at,
             content: self.content.clone().into(),
             id: self.id,
             sealed: self.sealed.as_ref().map(|sealed| SealedRecord {
@@ -314,6 +318,7 @@ impl Engine {
             state: MessageState::Queued,
             was_accepted: false,
             was_delivered: false,
+            said_at: None,
             at: turn.now,
             content,
             id,
@@ -522,6 +527,12 @@ impl Engine {
         if !conversation.may_seal() {
             return;
         }
+        if outgoing.said_at.is_some_and(|at| conversation.is_for_less(at)) {
+            // It was to be said again; whoever came since would read it, too.
+            outgoing.state = if outgoing.was_delivered { MessageState::Delivered } else { MessageState::Accepted };
+            self.unsent.remove(&number);
+            return self.save_outgoing(turn, number);
+        }
         let envelope = EnvelopeId(turn.random());
         let order = self.progress.next;
         self.progress.next += 1;
@@ -690,8 +701,9 @@ impl Engine {
         }
         outgoing.state = if outgoing.was_delivered { MessageState::Delivered } else { MessageState::Accepted };
         let is_news = !outgoing.was_delivered;
-        if let Some(sealed) = &mut outgoing.sealed {
+        if let Some(sealed) = outgoing.sealed.as_mut().filter(|sealed| matches!(sealed.way, Way::Conversation(_))) {
             sealed.position = Some(position);
+            outgoing.said_at.get_or_insert(position);
         }
         self.unsent.remove(&number);
         self.save_outgoing(turn, number);

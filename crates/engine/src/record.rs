@@ -274,6 +274,7 @@ pub(crate) struct OutgoingRecord {
     pub(crate) message: u8,
     pub(crate) state: u8,
     pub(crate) at: Time,
+    pub(crate) said_at: Option<Position>,
     pub(crate) content: TlsByteVecU24,
     pub(crate) id: Option<ContentId>,
     pub(crate) sealed: Option<SealedRecord>,
@@ -337,7 +338,7 @@ pub(crate) struct IntentRecord {
 #[derive(Clone, Debug, TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct LostRecord {
     pub(crate) group: TlsByteVecU8,
-    pub(crate) members: Vec<(AccountId, DeviceId)>,
+    pub(crate) members: Vec<(AccountId, DeviceId, InboxAddress)>,
     pub(crate) roster: RosterHash,
     pub(crate) data: TlsByteVecU24,
 }

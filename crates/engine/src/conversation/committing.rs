@@ -19,8 +19,10 @@ use crate::engine::Engine;
 use crate::event::{Event, QuarantineReason, UnsentReason};
 use crate::step::Turn;
 
-/// Devices that one commit adds: their key packages fit into an entry.
+/// Accounts of which one commit adds devices.
 const ADDED_MAX: usize = 32;
+/// Devices that one commit adds, but for those of one account alone: their key packages fit into an entry.
+pub(super) const ADDED_DEVICES_MAX: usize = 32;
 /// Welcomes that are larger than this all together lie in one blob (E7).
 const INLINE_MAX: usize = 64 * 1024;
 /// How long an account without key packages is left alone.
@@ -122,6 +124,8 @@ impl Engine {
             || ((others || !conversation.claimed_own.is_empty()) && !conversation.founding)
             || (conversation.behind && adds.is_empty());
         let founds_group = conversation.founding && conversation.kind == ConversationKind::Group;
+        let conversation_is_behind = conversation.behind;
+        let claimed_now: BTreeSet<_> = claimed.keys().copied().collect();
         for account in missing.iter().copied() {
             let asked = Asked::Claim(id, account);
             if self.link.has_room_to_ask() && !self.link.is_asked(&asked) {
@@ -135,7 +139,9 @@ impl Engine {
                 self.ask(turn, asked, |request| ToRelay::ClaimKeyPackages { request, account, device });
             }
         }
-        missing.is_empty() && missing_own.is_empty() && (is_ready || founds_group)
+        // Who begins anew leaves nobody out because of a claim that was put off.
+        let is_whole = !conversation_is_behind || adds.iter().all(|account| claimed_now.contains(account));
+        missing.is_empty() && missing_own.is_empty() && is_whole && (is_ready || founds_group)
     }
 
     /// Key packages came, one for each device. What the account's log does not list is not taken (C1).
@@ -222,7 +228,8 @@ impl Engine {
             _ => None,
         });
         let anew = conversation.lost.as_ref().map(|lost| lost.data.clone());
-        let adds: BTreeSet<_> = conversation.adds().chain([own]).collect();
+        let is_there = |account: &AccountId| conversation.claimed.contains_key(account);
+        let adds: BTreeSet<_> = conversation.adds().filter(is_there).chain([own]).collect();
         let anew = anew.filter(|data| data.kind == ConversationKind::Group && conversation.generation > 0);
         let anew = anew.map(|data| {
             let stays = |(account, _): &(AccountId, Role)| adds.contains(account);
@@ -251,7 +258,14 @@ impl Engine {
         let readmitted = self.readmitted(turn, id);
         let Some(conversation) = self.conversations.get(&id) else { return };
         let Some(group) = &conversation.group else { return };
-        let new: Vec<_> = conversation.adds().filter(|account| conversation.claimed.contains_key(account)).collect();
+        let mut devices = 0;
+        let fits = |account: &AccountId| {
+            let of_account = conversation.claimed.get(account).map_or(0, Vec::len);
+            devices += of_account;
+            devices <= ADDED_DEVICES_MAX || devices == of_account
+        };
+        let is_claimed = |account: &AccountId| conversation.claimed.contains_key(account);
+        let new: Vec<_> = conversation.adds().filter(is_claimed).take_while(fits).collect();
         let members = group.members().iter().map(|member| member.account);
         let evidence = self.evidence_of(members.chain(new.iter().copied()).collect::<BTreeSet<_>>());
         // Who begins anew knows of the present roster what the relay says.
@@ -437,7 +451,8 @@ impl Engine {
         accounts.collect::<BTreeSet<_>>().into_iter().for_each(|account| again.wants(Want::Add(account)));
         self.other_devices().for_each(|device| again.wants(Want::AddDevice(device)));
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        (again.nonce, again.lost) = (conversation.nonce, lost);
+        (again.nonce, again.lost, again.grown_at) = (conversation.nonce, lost, conversation.grown_at);
+        again.rewritten = true;
         if let Some(before) = self.conversations.insert(id, again).and_then(|before| before.group) {
             before.delete(&mut self.mls);
         }
@@ -587,7 +602,11 @@ impl Engine {
             turn.event(Event::Members { conversation: id, by: own, added, removed });
         }
         self.tell_renamed(turn, id, own, &data);
-        self.note_readded_by_own(turn, id, &devices);
+        match was_begun {
+            true => self.note_readded_by_own(turn, id, &devices),
+            // All who are in it are in it anew, whether they had asked or not.
+            false => self.note_readded(turn, id, &devices),
+        }
         self.forget_strangers_readds(turn, id);
         self.drop_done(turn, id);
         self.save_intent(turn, id);
@@ -640,12 +659,16 @@ impl Engine {
                 .as_ref()
                 .map_or(conversation.generation, |lost| lost.data.generation.saturating_add(1));
             conversation.generation = last.max(1);
+            // What was known of the log since the last commit that was read is of another group.
+            (conversation.leaving, conversation.own_leaves) = Default::default();
             if let Some(group) = conversation.group.take() {
                 group.delete(&mut self.mls);
             }
         }
+        self.unseal_stale(turn, id);
         self.found_group(turn, id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.newest_commit = conversation.told_newest;
         (conversation.behind, conversation.seeks, conversation.joined_by) = (false, true, None);
         conversation.provisional = conversation.kind == ConversationKind::OneToOne;
         self.make_commit(turn, id);

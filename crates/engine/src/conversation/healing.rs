@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use sealwire_keys::{one_to_one, roster_hash};
 use sealwire_session::mls::{Group, KeyPackageRef, Member, make_readd, read_readd};
-use sealwire_wire::conversation::{ConversationKind, ReaddBody};
+use sealwire_wire::conversation::{ConversationKind, ReaddBody, Role};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
 use sealwire_wire::frame::{Delivered, Failed, ToRelay};
 use sealwire_wire::limits::ROSTER_MAX;
 use sealwire_wire::{AccountId, Code, ConversationId, DeviceId, EnvelopeId, LogId, Position, RosterHash, Time};
 
-use super::{Attachment, Conversation, Lost, Want, desk};
+use super::committing::ADDED_DEVICES_MAX;
+use super::{Attachment, Conversation, Lost, LostMember, Want, desk};
 use crate::connection::Asked;
 use crate::contacts::Contact;
 use crate::engine::Engine;
@@ -193,7 +194,6 @@ impl Engine {
             return Err(QuarantineReason::NotAccepted);
         }
         conversation.readds.insert(device, bytes.to_vec());
-        conversation.asking.insert(device);
         let rank = conversation.rank_among(|member| member.device != device);
         conversation.readd_due = Some(turn.now.plus(rank * READD_STEP_MS));
         self.save_intent(turn, id);
@@ -215,15 +215,16 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id).filter(|c| c.behind) else { return };
         let is_new = |delivered: &&Delivered| delivered.position > conversation.looked_upto;
         let entries: Vec<_> = conversation.backlog.iter().filter(is_new).cloned().collect();
-        for Delivered { position, entry: bytes, .. } in entries {
+        for Delivered { position, entry: bytes, at } in entries {
             let entry = Entry::decode(&bytes);
-            if let Ok(entry) = &entry
-                && entry.kind == EntryKind::Readd
-            {
-                let _judged = self.take_readd(turn, id, entry, &bytes);
-            }
+            let is_readd = entry.as_ref().is_ok_and(|entry| entry.kind == EntryKind::Readd);
+            let is_taken =
+                is_readd && entry.as_ref().is_ok_and(|entry| self.take_readd(turn, id, entry, &bytes).is_ok());
             let Some(conversation) = self.conversations.get_mut(&id) else { return };
             conversation.looked_upto = position;
+            if let Some(device) = device_of_readd(&bytes).filter(|_| is_taken) {
+                conversation.asking.entry(device).or_insert(at);
+            }
             if entry.is_ok_and(|entry| entry.kind == EntryKind::Commit) {
                 // It may have answered them.
                 conversation.asking.clear();
@@ -252,27 +253,42 @@ impl Engine {
     /// device's turn: owners come first, then admins, each a little later than the one before. All of them have to ask; or,
     /// for so long that nobody else will answer, more than half of the accounts.
     fn may_begin_group_anew(&mut self, turn: &Turn<'_>, id: ConversationId) -> bool {
-        let own = self.secrets.device_id();
+        let (own, own_inbox, account) = (self.secrets.device_id(), self.own.inbox, self.log.id());
         let Some(conversation) = self.conversations.get(&id) else { return false };
-        let is_there = matches!(conversation.attachment, Attachment::Yes { .. }) && conversation.own_readd.is_some();
+        // Not before the log was looked through: a later commit may have answered who asks.
+        let Attachment::Yes { length } = conversation.attachment else { return false };
+        let looked_upto = conversation.looked_upto.max(conversation.cursor);
+        let is_there = conversation.own_readd.is_some() && looked_upto >= length.max(conversation.told_newest);
         if is_there && self.is_alone(conversation) {
             return true;
         }
-        let asks = |device: DeviceId| device == own || conversation.asking.contains(&device);
+        let asks = |device: DeviceId| device == own || conversation.asking.contains_key(&device);
         let lost = conversation.lost.as_ref().filter(|_| is_there && conversation.kind == ConversationKind::Group);
+        // Who may add nobody later has to bring all at once.
+        let lost =
+            lost.filter(|lost| lost.data.role(account) != Role::Member || lost.members.len() <= ADDED_DEVICES_MAX);
         let due = lost.and_then(|lost| {
-            let of_members = self.ask_of(&lost.members, asks)?;
-            // Members of whom this device knows nothing may have lost nothing; but where the relay was restored, the roster
-            // is one of before.
-            let is_all_known = conversation.told_roster == Some(lost.roster);
-            if !is_all_known && !conversation.rewritten {
-                return None;
-            }
-            let mut ranked: Vec<_> = lost.members.iter().filter(|(_, device)| asks(*device)).collect();
-            ranked.sort_by_key(|(account, _)| lost.data.role(*account));
-            let rank = ranked.iter().position(|(_, device)| *device == own).unwrap_or(ranked.len()) as u64;
-            let wait = rank * READD_STEP_MS + if is_all_known && of_members == Asking::All { 0 } else { ANEW_MS };
-            Some(turn.now.plus(wait))
+            let mut inboxes: Vec<_> = lost.members.iter().filter(|m| asks(m.device)).map(|m| m.inbox).collect();
+            inboxes.retain(|inbox| *inbox != own_inbox);
+            inboxes.push(own_inbox);
+            inboxes.sort();
+            let whole = conversation.told_roster == Some(roster_hash(&inboxes));
+            let (wait, of_members) = match self.ask_of(&lost.members, asks) {
+                // Nobody else is in the roster.
+                _ if whole => (0, Asking::All),
+                // Members of whom this device knows nothing may have lost nothing, and who counts others counts otherwise.
+                Some(of_members) if conversation.told_roster == Some(lost.roster) => (0, of_members),
+                // Where the relay was restored, the roster is one of before.
+                Some(Asking::All) if conversation.rewritten => (ANEW_MS, Asking::All),
+                _ => return None,
+            };
+            let mut ranked: Vec<_> = lost.members.iter().filter(|member| asks(member.device)).collect();
+            ranked.sort_by_key(|member| lost.data.role(member.account));
+            let rank = ranked.iter().position(|member| member.device == own).unwrap_or(ranked.len()) as u64;
+            let wait = wait.max(if of_members == Asking::All { 0 } else { ANEW_MS }) + rank * READD_STEP_MS;
+            // By the relay's clock, which goes on over connections; by the own one where that is earlier.
+            let since = conversation.asking.values().copied().max().map_or(turn.now, |at| at.min(turn.now));
+            Some(since.plus(wait))
         });
         let Some(conversation) = self.conversations.get_mut(&id) else { return false };
         conversation.anew_due = due.map(|due| conversation.anew_due.map_or(due, |earlier| earlier.min(due)));
@@ -286,16 +302,16 @@ impl Engine {
     }
 
     /// How many of a group's members ask to be added again: all, or more than half of the accounts with all their devices.
-    fn ask_of(&self, members: &[(AccountId, DeviceId)], asks: impl Fn(DeviceId) -> bool) -> Option<Asking> {
+    fn ask_of(&self, members: &[LostMember], asks: impl Fn(DeviceId) -> bool) -> Option<Asking> {
         let log_of = |account: AccountId| match account == self.log.id() {
             true => Some(&self.log),
             false => self.contacts.get(&account).map(|contact| &contact.log),
         };
         // A device that was revoked will not ask, and answers nobody.
-        let is_out = |(account, device): (AccountId, DeviceId)| log_of(account).is_some_and(|l| l.is_revoked(device));
+        let is_out = |member: &&LostMember| log_of(member.account).is_some_and(|log| log.is_revoked(member.device));
         let mut accounts: BTreeMap<AccountId, bool> = BTreeMap::new();
-        for (account, device) in members.iter().copied().filter(|member| !is_out(*member)) {
-            *accounts.entry(account).or_insert(true) &= asks(device);
+        for member in members.iter().filter(|member| !is_out(member)) {
+            *accounts.entry(member.account).or_insert(true) &= asks(member.device);
         }
         let asking = accounts.values().filter(|asks| **asks).count();
         match asking {
@@ -310,8 +326,7 @@ impl Engine {
     pub(super) fn is_left_alone(&self, id: ConversationId) -> bool {
         let is_group = |c: &&Conversation| c.kind == ConversationKind::Group && !c.readds.is_empty();
         let Some(conversation) = self.conversations.get(&id).filter(is_group) else { return false };
-        let members = conversation.group.as_ref().map(Group::members).unwrap_or_default();
-        let members: Vec<_> = members.iter().map(|member| (member.account, member.device)).collect();
+        let members = conversation.group.as_ref().map(|group| Lost::of(group).members).unwrap_or_default();
         self.ask_of(&members, |device| conversation.readds.contains_key(&device)).is_some()
     }
 
@@ -366,7 +381,10 @@ impl Engine {
             let is_there = |account: &AccountId| {
                 *account != own && self.contacts.get(account).is_some_and(|c| c.is_mls() && !c.log.is_retired())
             };
-            let others: Vec<_> = lost.accounts().into_iter().filter(|account| !is_alone && is_there(account)).collect();
+            let mut others: Vec<_> =
+                lost.accounts().into_iter().filter(|account| !is_alone && is_there(account)).collect();
+            // Whoever has a role comes with the first commit, which says it.
+            others.sort_by_key(|account| lost.data.role(*account));
             let devices: Vec<_> = self.other_devices().collect();
             if let Some(conversation) = self.conversations.get_mut(&id) {
                 others.into_iter().for_each(|account| conversation.wants(Want::Add(account)));
@@ -419,6 +437,13 @@ impl Engine {
             self.resend_unconfirmed(turn, id);
             self.ask_once_more(turn, id);
         }
+    }
+}
+
+fn device_of_readd(entry: &[u8]) -> Option<DeviceId> {
+    match Entry::decode(entry).ok()?.body {
+        Body::Inline(body) => ReaddBody::decode(&body).ok().map(|body| body.device),
+        Body::Blob(_) => None,
     }
 }
 

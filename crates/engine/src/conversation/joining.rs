@@ -8,7 +8,7 @@ use sealwire_wire::conversation::{ConversationKind, WelcomeBody};
 use sealwire_wire::entry::Body;
 use sealwire_wire::frame::ToRelay;
 use sealwire_wire::limits::{BLOB_MAX, HELD_MAX};
-use sealwire_wire::{AccountId, BlobHash, EnvelopeId, Position, Time};
+use sealwire_wire::{AccountId, BlobHash, DeviceId, EnvelopeId, Position, Time};
 use tls_codec::{TlsDeserializeBytes, TlsSerialize, TlsSize};
 
 use super::{Conversation, Lost, desk};
@@ -111,6 +111,11 @@ impl Engine {
             let is_begun = !conversation.is_about_to_begin();
             conversation.is_active() && is_begun && !conversation.provisional
         };
+        let begins_too = |c: &Conversation| c.seeks && c.joined_by.is_none() && c.kind == ConversationKind::Group;
+        if self.conversations.get(&id).is_some_and(begins_too) {
+            // Another member was quicker to begin it anew.
+            self.drop_pending(turn, id);
+        }
         let known = self.conversations.get(&id);
         if known.is_some_and(|conversation| conversation.joined_by == Some(body.commit)) {
             // It comes again: an acknowledgement was lost.
@@ -183,6 +188,8 @@ impl Engine {
                 asks_again = before.wants_out && !before.own_leaves.is_empty();
             }
             conversation.nonce = before.nonce;
+            // What was said before is not for who came while this device was out.
+            conversation.grown_at = before.grown_at.max(before.cursor);
             if !before.removed {
                 conversation.asked_for = before.asked_for;
                 conversation.missed_behind = before.missed_behind.filter(|_| before.behind);
@@ -197,6 +204,10 @@ impl Engine {
                 conversation.backlog = before.backlog;
                 conversation.note_chain(before.cursor, before.chain);
                 conversation.readds = before.readds;
+                if is_anew {
+                    let is_in = |device: &DeviceId| group.members().iter().any(|member| member.device == *device);
+                    conversation.readds.retain(|device, _| !is_in(device));
+                }
             }
         }
         conversation.group = Some(group);
@@ -242,6 +253,7 @@ impl Engine {
         let lost = self.conversations.get(&data.conversation).and_then(|conversation| conversation.lost.as_ref());
         let inviter = joined.inviter.account;
         let accounts: BTreeSet<_> = joined.group.members().iter().map(|member| member.account).collect();
+        let is_gone = |account: &AccountId| self.contacts.get(account).is_some_and(|c| c.log.is_retired());
         let leads_back = |lost: &Lost| {
             let is_same = lost.group == joined.group.id();
             // Who was alone in it is deceived about nobody's company: an accepted contact may have come in since, by what
@@ -250,7 +262,9 @@ impl Engine {
             let was_alone = lost.accounts().iter().all(|account| *account == own) && is_accepted;
             let may_invite = lost.accounts().contains(&inviter) || was_alone;
             may_invite
-                && (data.kind == ConversationKind::OneToOne || is_same || lost.goes_on_as(data, &accounts, inviter))
+                && (data.kind == ConversationKind::OneToOne
+                    || is_same
+                    || lost.goes_on_as(data, &accounts, inviter, is_gone))
         };
         if !lost.is_none_or(leads_back) {
             // Whoever sees a request to be added again could answer it with a group of their own.

@@ -64,6 +64,11 @@ impl Engine {
 }
 
 impl Conversation {
+    /// Whether an account was added behind that position.
+    pub(crate) fn is_for_less(&self, said_at: Position) -> bool {
+        said_at <= self.grown_at
+    }
+
     /// How much may still be said again on that day.
     fn may_say_again(&mut self, day: u64) -> usize {
         if self.said_again.0 != day {

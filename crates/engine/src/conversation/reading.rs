@@ -44,7 +44,7 @@ impl Engine {
             // A relay that contradicts itself: another connection may bring a better answer.
             return self.hang_up(turn);
         }
-        conversation.compared = chain.map(|chain| Compared { upto: read_upto, chain, agreed: None });
+        conversation.compared = chain.map(|chain| Compared { began: read_upto, upto: read_upto, chain, agreed: None });
         let (is_other, lacks_commit) = (!conversation.agrees(), newest_commit < conversation.newest_commit);
         if length < conversation.cursor || lacks_commit || is_other {
             // The log is not what was read of it: the relay was restored from a backup, or had lied before. It is the only
@@ -186,9 +186,12 @@ impl Engine {
     /// What stands where something else was read. Reading goes back to there, and on if the newest commit is the same.
     fn read_another_log(&mut self, turn: &mut Turn<'_>, id: ConversationId, next: Delivered) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let Some(Compared { upto, chain, agreed }) = conversation.compared.take() else { return };
+        let Some(Compared { began, upto, chain, agreed }) = conversation.compared.take() else { return };
+        // Where both part is only known to be behind what agreed: what came in between was acknowledged, and not read.
+        let parts_behind = agreed.unwrap_or(began).min(upto);
         let has_commit = agreed.is_some_and(|agreed| agreed >= conversation.newest_commit);
-        conversation.missed_behind = conversation.missed_behind.map(|behind| behind.min(upto));
+        let missed_behind = conversation.missed_behind.map_or(parts_behind, |behind| behind.min(parts_behind));
+        conversation.missed_behind = Some(missed_behind);
         conversation.chains.clear();
         conversation.note_chain(upto, chain);
         (conversation.missed, conversation.must_update, conversation.rewritten) = (true, true, true);
@@ -301,8 +304,9 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return false };
         if conversation.pending.as_ref().is_some_and(|own| own.is_read(entry, bytes)) {
             // The commit with which this device has begun it anew.
-            (conversation.seeks, conversation.newest_commit) = (false, position);
+            conversation.seeks = false;
             let _merged = self.merge_own(turn, id);
+            self.commit_was_read(turn, id, position);
             return false;
         }
         if conversation.joined_by == Some(entry.envelope) && entry.kind == EntryKind::Commit {
@@ -331,6 +335,7 @@ impl Engine {
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.newest_commit = position;
             (conversation.missed, conversation.rewritten) = (false, false);
+            conversation.asking.clear();
             conversation.leaving.clear();
             conversation.leave_due = None;
             let has_asked = !std::mem::take(&mut conversation.own_leaves).is_empty();
@@ -638,6 +643,7 @@ const UPDATE_AFTER_MS_PER_LEAF: u64 = 10 * 60 * 1_000;
 /// What the relay delivers of a log that was read, up to where it was compared.
 #[derive(Clone, Copy)]
 pub(super) struct Compared {
+    pub(super) began: Position,
     pub(super) upto: Position,
     pub(super) chain: Chain,
     /// The last position at which the chain was known, and the same.
@@ -647,7 +653,7 @@ pub(super) struct Compared {
 impl Conversation {
     /// Whether the chain is what was read, where that is known.
     fn agrees(&mut self) -> bool {
-        let Some(Compared { upto, chain, agreed }) = &mut self.compared else { return true };
+        let Some(Compared { upto, chain, agreed, .. }) = &mut self.compared else { return true };
         let own = if *upto == self.cursor { Some(&self.chain) } else { self.chains.get(upto) };
         match own {
             Some(own) if own == chain => *agreed = Some(*upto),

@@ -229,6 +229,62 @@ fn one_of_many_begins_nothing_anew() {
     assert_eq!(world.shown(2), ["still here"]);
 }
 
+/// C10, S6: nor is what was asked for before somebody came said when they are there (review of 2026-11-30, finding 1).
+#[test]
+fn what_was_asked_for_is_not_said_to_who_comes_meanwhile() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "dave"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let dave = world.account(3);
+    let handle = world.people[3].handle.clone();
+    world.command(0, Command::Find(handle)).unwrap();
+    world.people[2].hand = Box::new(|_| vec![]);
+    say(&mut world, 1, id, "before dave");
+    world.pass(1_000);
+    // Bob is away when Carol is back and asks, and when Dave comes.
+    world.people[1].hand = Box::new(|_| vec![]);
+    world.cut(1);
+    world.people[2].hand = Box::new(|frame| vec![frame]);
+    loses_its_place(&mut world, 2, id);
+    world.pass(60_000);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Add(vec![dave]) }).unwrap();
+    world.pass(60_000);
+    world.people[1].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(1);
+    world.pass(120_000);
+    assert_eq!(members(&mut world, 1, id), 4);
+    assert_eq!(world.shown(3), Vec::<String>::new());
+    say(&mut world, 1, id, "with dave");
+    world.pass(60_000);
+    assert_eq!(world.shown(3), ["with dave"]);
+}
+
+/// C4, L11: where the commits that a restored relay has lost had added somebody, all who are left in its roster ask, and are
+/// enough (review of 2026-11-30, finding 4).
+#[test]
+fn who_is_left_in_a_restored_roster_is_enough() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol", "dave"]);
+    let id = group_of(&mut world, &[0, 1]);
+    for other in [2, 3] {
+        let handle = world.people[other].handle.clone();
+        world.command(0, Command::Find(handle)).unwrap();
+    }
+    world.pass(10_000);
+    let backup = world.store.snapshot();
+    let both = vec![world.account(2), world.account(3)];
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Add(both) }).unwrap();
+    world.pass(10_000);
+    assert_eq!(members(&mut world, 3, id), 4);
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(30 * 60_000);
+    say(&mut world, 3, id, "from dave");
+    world.pass(60_000);
+    for person in 0..3 {
+        assert_eq!(members(&mut world, person, id), 4, "{person}");
+        assert!(world.shown(person).contains(&"from dave".to_owned()), "{person}");
+    }
+}
+
 /// Something happens that somebody does not hear of, and then cannot follow.
 fn is_out_of_it(world: &mut World, who: usize, id: ConversationId, happens: impl FnOnce(&mut World)) {
     world.people[who].hand = Box::new(|_| vec![]);
