@@ -234,7 +234,11 @@ pub(crate) async fn notice(event: &Event, names: &mut Names) -> Option<Notice> {
         }
         Event::OrderContradicted { conversation, by } => {
             let (group, by_name) = (names.group(*conversation).await, names.name(*by).await);
-            let words = format!("{by_name} has read another order of messages in {group} than came here: the relay may show its members different things. Compare with {by_name} by another way what was said, and ask the relay's operator");
+            let is_own = names.client.profile().await.is_ok_and(|profile| profile.account == *by);
+            let words = match is_own {
+                true => format!("the relay delivers something else in {group} than it had delivered before. Ask its operator, and compare with the others by another way what was said"),
+                false => format!("{by_name} has read another order of messages in {group} than came here: the relay may show its members different things. Compare with {by_name} by another way what was said, and ask the relay's operator"),
+            };
             Notice::warning("order-contradicted", Some(*by), words).of(conversation)
         }
         Event::Behind { conversation } => {

@@ -236,7 +236,7 @@ pub enum Event {
     OrderContradicted {
         /// Where.
         conversation: ConversationId,
-        /// Whose message says so.
+        /// Whose message says so; the own account: what the relay delivers again is not what it had delivered.
         by: AccountId,
     },
     /// This device cannot follow a conversation: entries are gone that it needs.

@@ -204,7 +204,7 @@ impl Engine {
     pub(crate) fn note_roster(&mut self, id: ConversationId, roster: Option<RosterHash>) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.told_roster = roster;
-        (conversation.doubted, conversation.doubted_since) = (false, None);
+        conversation.doubted_since = None;
         conversation.asking.clear();
         conversation.looked_upto = Position::START;
     }
@@ -258,7 +258,9 @@ impl Engine {
         // Not before the log was looked through: a later commit may have answered who asks.
         let Attachment::Yes { length } = conversation.attachment else { return false };
         let looked_upto = conversation.looked_upto.max(conversation.cursor);
-        let is_there = conversation.own_readd.is_some() && looked_upto >= length.max(conversation.told_newest);
+        // An answer that leads nowhere takes the request with it, and the waiting goes on (seed 730817).
+        let has_asked = conversation.own_readd.is_some() || conversation.readds_sent > 0;
+        let is_there = has_asked && looked_upto >= length.max(conversation.told_newest);
         if is_there && self.is_alone(conversation) {
             return true;
         }

@@ -44,8 +44,17 @@ impl Engine {
             // A relay that contradicts itself: another connection may bring a better answer.
             return self.hang_up(turn);
         }
-        conversation.compared = chain.map(|chain| Compared { began: read_upto, upto: read_upto, chain, agreed: None });
-        let (is_other, lacks_commit) = (!conversation.agrees(), newest_commit < conversation.newest_commit);
+        let doubted = std::mem::take(&mut conversation.doubted);
+        let compared = |chain| Compared { doubted, began: read_upto, upto: read_upto, chain, agreed: None };
+        conversation.compared = chain.map(compared);
+        let (differs, lacks_commit) = (!conversation.agrees(), newest_commit < conversation.newest_commit);
+        if doubted {
+            self.save_conversation(turn, id);
+        } else if differs {
+            self.tell_contradiction(turn, id);
+        }
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let is_other = differs && doubted;
         if length < conversation.cursor || lacks_commit || is_other {
             // The log is not what was read of it: the relay was restored from a backup, or had lied before. It is the only
             // one that counts its positions; content ids recognise what comes again (L11).
@@ -151,10 +160,12 @@ impl Engine {
             if next.position <= conversation.cursor {
                 // An acknowledgement was lost. Or it is another log, of a relay that was restored and has grown again (L11).
                 repeated = Some(next.position);
-                if conversation.compare(&next) {
-                    continue;
+                if !conversation.compare(&next) {
+                    match conversation.compared.is_some_and(|compared| compared.doubted) {
+                        true => self.read_another_log(turn, id, next),
+                        false => self.tell_contradiction(turn, id),
+                    }
                 }
-                self.read_another_log(turn, id, next);
                 continue;
             }
             if next.position > conversation.cursor.next() {
@@ -173,6 +184,7 @@ impl Engine {
         }
         self.stop_seeking(turn, id);
         self.ask_for_missed(turn, id);
+        self.notice_drop(turn, id);
         let Some(conversation) = self.conversations.get(&id) else { return };
         if before != Some(conversation.cursor) {
             turn.send(ToRelay::Ack { log: LogId::Conversation(id), upto: conversation.cursor });
@@ -183,10 +195,30 @@ impl Engine {
         }
     }
 
+    /// C6: the relay routes nothing to this device any more, and no commit that it could read says so. It can write nothing
+    /// there; better told than waiting for ever.
+    fn notice_drop(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let Some(conversation) = self.conversations.get(&id) else { return };
+        let Attachment::Yes { length } = conversation.attachment else { return };
+        let has_read_all = conversation.backlog.is_empty() && conversation.cursor >= length && !conversation.seeks;
+        if conversation.is_active() && has_read_all && conversation.told_roster.is_none() {
+            self.is_out(turn, id);
+        }
+    }
+
+    /// L5: what is delivered again is not what was read, of a relay that says of itself that it is the same. What was read
+    /// stands, and what this device says names it.
+    fn tell_contradiction(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.compared = None;
+            turn.event(Event::OrderContradicted { conversation: id, by: self.log.id() });
+        }
+    }
+
     /// What stands where something else was read. Reading goes back to there, and on if the newest commit is the same.
     fn read_another_log(&mut self, turn: &mut Turn<'_>, id: ConversationId, next: Delivered) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let Some(Compared { began, upto, chain, agreed }) = conversation.compared.take() else { return };
+        let Some(Compared { began, upto, chain, agreed, .. }) = conversation.compared.take() else { return };
         // Where both part is only known to be behind what agreed: what came in between was acknowledged, and not read.
         let parts_behind = agreed.unwrap_or(began).min(upto);
         let has_commit = agreed.is_some_and(|agreed| agreed >= conversation.newest_commit);
@@ -643,6 +675,8 @@ const UPDATE_AFTER_MS_PER_LEAF: u64 = 10 * 60 * 1_000;
 /// What the relay delivers of a log that was read, up to where it was compared.
 #[derive(Clone, Copy)]
 pub(super) struct Compared {
+    /// Whether the relay was restored since, so that another log is to be expected.
+    pub(super) doubted: bool,
     pub(super) began: Position,
     pub(super) upto: Position,
     pub(super) chain: Chain,

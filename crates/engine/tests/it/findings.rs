@@ -7,7 +7,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use sealwire_engine::*;
 use sealwire_keys::{
-    AccountEntry, AccountKind, AccountLog, Change as AccountChange, SignedEntry, chain_start, one_to_one, sign_entry,
+    AccountEntry, AccountKind, AccountLog, Change as AccountChange, SignedEntry, chain_start, one_to_one, roster_hash,
+    sign_entry,
 };
 use sealwire_relay_core::Input as RelayInput;
 use sealwire_session::DeviceSecrets;
@@ -17,7 +18,7 @@ use sealwire_session::mls::{
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{GroupData, ReaddBody, Role, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
-use sealwire_wire::frame::{Delivered, Failed, FromRelay, IdProof, LookupBy, ToRelay, Welcome};
+use sealwire_wire::frame::{Delivered, Failed, FromRelay, IdProof, LookupBy, RosterChange, ToRelay, Welcome};
 use sealwire_wire::limits::DAY_MS;
 use sealwire_wire::{AccountId, Code, ConversationId, EnvelopeId, InboxAddress, InstanceId, LogId, Position, Time};
 
@@ -256,6 +257,61 @@ fn what_was_asked_for_is_not_said_to_who_comes_meanwhile() {
     say(&mut world, 1, id, "with dave");
     world.pass(60_000);
     assert_eq!(world.shown(3), ["with dave"]);
+}
+
+/// L5, L11: a relay that is the same, by its own word, and delivers again something else than it had delivered: the person is told,
+/// and what was read stands.
+#[test]
+fn who_rewrites_what_was_read_is_seen() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    world.people[1].loses = |frame| matches!(frame, ToRelay::Ack { log: LogId::Conversation(_), .. });
+    for text in ["one", "two", "three"] {
+        world.write(0, 1, text);
+    }
+    world.pass(10_000);
+    world.people[1].loses = |_| false;
+    world.people[1].hand = Box::new(|mut frame| {
+        if let FromRelay::Deliver { entries, log: LogId::Conversation(_) } = &mut frame
+            && let Some(byte) = entries.first_mut().and_then(|first| first.entry.last_mut())
+        {
+            *byte ^= 1;
+        }
+        vec![frame]
+    });
+    world.reconnect(1);
+    world.people[1].hand = Box::new(|frame| vec![frame]);
+    world.pass(10_000);
+    let bob = world.account(1);
+    assert!(world.people[1].saw(|event| matches!(event, Event::OrderContradicted { by, .. } if *by == bob)));
+    world.write(0, 1, "four");
+    world.pass(10_000);
+    assert!(world.shown(1).ends_with(&["one", "two", "three", "four"].map(String::from)));
+}
+
+/// C6: who is dropped from the roster by an entry that drops nobody from the group is told, on the next connection. (Restoring
+/// the roster is not there yet.)
+#[test]
+fn who_is_dropped_from_the_roster_is_told() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let after = Some(view(&mut world, 0, id).read_upto);
+    let mut inboxes: Vec<_> = (0..3).map(|person| world.inbox(person)).collect();
+    inboxes.sort();
+    let before = roster_hash(&inboxes);
+    let dropped = world.inbox(1);
+    inboxes.retain(|inbox| *inbox != dropped);
+    let roster = Some(RosterChange { before, inboxes, welcomes: vec![] });
+    let (kind, envelope, body) = (EntryKind::Commit, EnvelopeId([9; 16]), Body::Inline(vec![0]));
+    let entry = Entry { kind, after, envelope, body }.encode();
+    raw(&mut world, 2, ToRelay::Append { log: LogId::Conversation(id), entry, roster });
+    world.pass(5_000);
+    assert!(!view(&mut world, 1, id).out);
+    world.reconnect(1);
+    world.pass(5_000);
+    assert!(view(&mut world, 1, id).out);
+    assert!(world.people[1].saw(|event| matches!(event, Event::NotDone { .. })));
+    assert!(!view(&mut world, 0, id).out && !view(&mut world, 2, id).out);
 }
 
 /// C4, L11: where the commits that a restored relay has lost had added somebody, all who are left in its roster ask, and are
