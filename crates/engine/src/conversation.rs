@@ -1,6 +1,6 @@
 //! Conversations: what this device knows of each, what it is to become, and what an application sees of it. How their logs
-//! are read is in `reading`, how they are changed in `committing`, how one is joined in `joining`, and how others find this
-//! device in `key_packages`, and how what was missed comes again in `missed`.
+//! are read is in `reading`, how they are changed in `committing`, how one is joined in `joining`, the way back in `healing`, how
+//! what was missed comes again in `missed`, and how others find this device in `key_packages`.
 
 mod committing;
 mod healing;
@@ -343,11 +343,9 @@ impl Conversation {
         }
     }
 
-    fn load(record: ConversationRecord, group: Option<Group>) -> Conversation {
+    fn load(id: ConversationId, record: ConversationRecord, group: Option<Group>) -> Conversation {
         let has = |flag| record.flags & flag != 0;
         Conversation {
-            kind: record.kind,
-            peer: record.peer,
             nonce: record.nonce,
             group,
             founding: has(FOUNDING),
@@ -367,45 +365,15 @@ impl Conversation {
             wants_out: has(WANTS_OUT),
             own_leaves: record.own_leaves,
             sealed: record.sealed,
-            updated_at: record.updated_at,
             update_due: record.update_due,
             leaving: record.leaving.into_iter().collect(),
             missed_behind: record.missed_behind,
             asked_for: record.asked_for,
             grown_at: record.grown_at,
-            wants: Vec::new(),
-            pending: None,
-            attachment: Attachment::No,
-            backlog: VecDeque::new(),
             chains: BTreeMap::from([(record.cursor, record.chain)]),
-            wait_for: Position::START,
-            claimed: BTreeMap::new(),
-            claimed_own: BTreeMap::new(),
-            devices_due: None,
-            claim_later: BTreeMap::new(),
-            leave_due: None,
-            readds: BTreeMap::new(),
-            own_readd: None,
-            lost: None,
-            readd_due: None,
-            attach_after: None,
-            attach_refusals: 0,
-            readd_again: None,
-            readds_sent: 0,
-            answered: Vec::new(),
             generation: record.generation,
-            without_welcome: None,
-            told_newest: Position::START,
-            awaits_own: false,
-            own_claims: 0,
-            commit_after: None,
-            compared: None,
-            said_again: (0, 0),
-            doubted_since: None,
-            asking: BTreeMap::new(),
-            looked_upto: Position::START,
-            anew_due: None,
-            told_roster: None,
+            // What is not persisted, and what `load_intent` brings.
+            ..Conversation::new(id, record.kind, record.peer, record.updated_at)
         }
     }
 
@@ -651,7 +619,7 @@ impl Engine {
                 Some(group.ok_or(RecordError::Damaged)?)
             }
         };
-        self.conversations.insert(id, Conversation::load(record, group));
+        self.conversations.insert(id, Conversation::load(id, record, group));
         Ok(())
     }
 
@@ -882,11 +850,15 @@ impl Engine {
 
     /// The account logs of all members, and of others.
     fn evidence_of(&self, members: impl IntoIterator<Item = AccountId>) -> Evidence {
-        let log = |account| match account == self.log.id() {
+        Evidence::of(members.into_iter().filter_map(|account| self.log_of(account)))
+    }
+
+    /// An account's log, as far as it is known here: the own one, or a contact's.
+    fn log_of(&self, account: AccountId) -> Option<&AccountLog> {
+        match account == self.log.id() {
             true => Some(&self.log),
             false => self.contacts.get(&account).map(|contact| &contact.log),
-        };
-        Evidence::of(members.into_iter().filter_map(log))
+        }
     }
 
     // The connection.

@@ -47,7 +47,7 @@ pub(crate) struct Outgoing {
     content: Vec<u8>,
     id: Option<ContentId>,
     sealed: Option<Sealed>,
-    pub(crate) reseals: u32,
+    reseals: u32,
 }
 
 /// The bits of a record's `message`.
@@ -90,6 +90,11 @@ impl Outgoing {
             Some(Sealed { way: Way::Conversation(id), .. }) => Some(id),
             _ => None,
         }
+    }
+
+    /// What it is once the relay has it, for the first time or again.
+    fn accepted_state(&self) -> MessageState {
+        if self.was_delivered { MessageState::Delivered } else { MessageState::Accepted }
     }
 
     /// Whether the relay has not accepted it yet.
@@ -529,7 +534,7 @@ impl Engine {
         }
         if outgoing.said_at.is_some_and(|at| conversation.is_for_less(at)) {
             // It was to be said again; whoever came since would read it, too.
-            outgoing.state = if outgoing.was_delivered { MessageState::Delivered } else { MessageState::Accepted };
+            outgoing.state = outgoing.accepted_state();
             self.unsent.remove(&number);
             return self.save_outgoing(turn, number);
         }
@@ -616,12 +621,16 @@ impl Engine {
         }
     }
 
-    /// Messages of this device that stand at these positions of a conversation's log, the oldest first.
+    /// Messages of this device that stand at these positions of a conversation's log, and may be sealed again; the oldest
+    /// first.
     pub(crate) fn outgoing_at(&self, id: ConversationId, first: Position, last: Position) -> Vec<u64> {
         let is_there = |o: &Outgoing| {
             let position = o.sealed.as_ref().and_then(|sealed| sealed.position);
             let stands = o.conversation() == Some(id) && position.is_some_and(|at| (first..=last).contains(&at));
-            stands && o.message && matches!(o.state, MessageState::Accepted | MessageState::Delivered)
+            stands
+                && o.message
+                && o.reseals < RESEALS_MAX
+                && matches!(o.state, MessageState::Accepted | MessageState::Delivered)
         };
         self.outgoing.iter().filter(|(_, outgoing)| is_there(outgoing)).map(|(number, _)| *number).collect()
     }
@@ -699,7 +708,7 @@ impl Engine {
         if !outgoing.message && !comes_back {
             return self.drop_outgoing(turn, number);
         }
-        outgoing.state = if outgoing.was_delivered { MessageState::Delivered } else { MessageState::Accepted };
+        outgoing.state = outgoing.accepted_state();
         let is_news = !outgoing.was_delivered;
         if let Some(sealed) = outgoing.sealed.as_mut().filter(|sealed| matches!(sealed.way, Way::Conversation(_))) {
             sealed.position = Some(position);

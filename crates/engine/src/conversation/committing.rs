@@ -124,8 +124,8 @@ impl Engine {
             || ((others || !conversation.claimed_own.is_empty()) && !conversation.founding)
             || (conversation.behind && adds.is_empty());
         let founds_group = conversation.founding && conversation.kind == ConversationKind::Group;
-        let conversation_is_behind = conversation.behind;
-        let claimed_now: BTreeSet<_> = claimed.keys().copied().collect();
+        // Who begins anew leaves nobody out because of a claim that was put off.
+        let is_whole = !conversation.behind || adds.iter().all(|account| claimed.contains_key(account));
         for account in missing.iter().copied() {
             let asked = Asked::Claim(id, account);
             if self.link.has_room_to_ask() && !self.link.is_asked(&asked) {
@@ -139,8 +139,6 @@ impl Engine {
                 self.ask(turn, asked, |request| ToRelay::ClaimKeyPackages { request, account, device });
             }
         }
-        // Who begins anew leaves nobody out because of a claim that was put off.
-        let is_whole = !conversation_is_behind || adds.iter().all(|account| claimed_now.contains(account));
         missing.is_empty() && missing_own.is_empty() && is_whole && (is_ready || founds_group)
     }
 

@@ -222,7 +222,7 @@ impl Engine {
                 is_readd && entry.as_ref().is_ok_and(|entry| self.take_readd(turn, id, entry, &bytes).is_ok());
             let Some(conversation) = self.conversations.get_mut(&id) else { return };
             conversation.looked_upto = position;
-            if let Some(device) = device_of_readd(&bytes).filter(|_| is_taken) {
+            if let Some(device) = readd_of(&bytes).filter(|_| is_taken).map(|body| body.device) {
                 conversation.asking.entry(device).or_insert(at);
             }
             if entry.is_ok_and(|entry| entry.kind == EntryKind::Commit) {
@@ -305,12 +305,9 @@ impl Engine {
 
     /// How many of a group's members ask to be added again: all, or more than half of the accounts with all their devices.
     fn ask_of(&self, members: &[LostMember], asks: impl Fn(DeviceId) -> bool) -> Option<Asking> {
-        let log_of = |account: AccountId| match account == self.log.id() {
-            true => Some(&self.log),
-            false => self.contacts.get(&account).map(|contact| &contact.log),
-        };
         // A device that was revoked will not ask, and answers nobody.
-        let is_out = |member: &&LostMember| log_of(member.account).is_some_and(|log| log.is_revoked(member.device));
+        let is_out =
+            |member: &&LostMember| self.log_of(member.account).is_some_and(|log| log.is_revoked(member.device));
         let mut accounts: BTreeMap<AccountId, bool> = BTreeMap::new();
         for member in members.iter().filter(|member| !is_out(member)) {
             *accounts.entry(member.account).or_insert(true) &= asks(member.device);
@@ -360,14 +357,8 @@ impl Engine {
 
     /// Whether a leaf's account has revoked its device.
     fn disowns(&self, member: &Member) -> bool {
-        let is_it = self.revoked.contains(&member.device);
-        is_it
-            && match member.account == self.log.id() {
-                true => self.log.is_revoked(member.device),
-                false => {
-                    self.contacts.get(&member.account).is_some_and(|contact| contact.log.is_revoked(member.device))
-                }
-            }
+        let is_revoked = || self.log_of(member.account).is_some_and(|log| log.is_revoked(member.device));
+        self.revoked.contains(&member.device) && is_revoked()
     }
 
     /// The next generation of a conversation, with all who were in it. What they have not confirmed, or ask for, is said again.
@@ -442,18 +433,15 @@ impl Engine {
     }
 }
 
-fn device_of_readd(entry: &[u8]) -> Option<DeviceId> {
+fn readd_of(entry: &[u8]) -> Option<ReaddBody> {
     match Entry::decode(entry).ok()?.body {
-        Body::Inline(body) => ReaddBody::decode(&body).ok().map(|body| body.device),
+        Body::Inline(body) => ReaddBody::decode(&body).ok(),
         Body::Blob(_) => None,
     }
 }
 
 fn account_of_readd(entry: &[u8]) -> Option<AccountId> {
-    match Entry::decode(entry).ok()?.body {
-        Body::Inline(body) => ReaddBody::decode(&body).ok().map(|body| body.account),
-        Body::Blob(_) => None,
-    }
+    readd_of(entry).map(|body| body.account)
 }
 
 impl Conversation {

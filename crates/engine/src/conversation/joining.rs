@@ -271,7 +271,7 @@ impl Engine {
             return Err(QuarantineReason::BadWelcome);
         }
         let contradicts = |log: &sealwire_keys::AccountLog| {
-            let pinned = if log.id() == own { Some(&self.log) } else { self.contacts.get(&log.id()).map(|c| &c.log) };
+            let pinned = self.log_of(log.id());
             pinned.is_some_and(|pinned| !log.entries().iter().zip(pinned.entries()).all(|(a, b)| a == b))
         };
         if joined.evidence.logs().any(contradicts) {

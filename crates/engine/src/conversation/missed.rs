@@ -3,7 +3,7 @@
 //! ids recognise it where it was read before.
 
 use sealwire_wire::content::{Content, Part};
-use sealwire_wire::limits::{DAY_MS, RESEALS_MAX, SAID_AGAIN_MAX};
+use sealwire_wire::limits::{DAY_MS, SAID_AGAIN_MAX};
 use sealwire_wire::{ConversationId, Position};
 
 use super::Conversation;
@@ -51,8 +51,7 @@ impl Engine {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let first = first.max(conversation.grown_at.next());
         let budget = conversation.may_say_again(turn.now.0 / DAY_MS);
-        let mut numbers: Vec<u64> = self.outgoing_at(id, first, last);
-        numbers.retain(|number| self.outgoing.get(number).is_some_and(|outgoing| outgoing.reseals < RESEALS_MAX));
+        let mut numbers = self.outgoing_at(id, first, last);
         let numbers = numbers.split_off(numbers.len().saturating_sub(budget));
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.said_again.1 += numbers.len();

@@ -59,9 +59,7 @@ impl Engine {
             // The log is not what was read of it: the relay was restored from a backup, or had lied before. It is the only
             // one that counts its positions; content ids recognise what comes again (L11).
             conversation.missed_behind = conversation.missed_behind.map(|behind| behind.min(length));
-            conversation.chains.clear();
-            conversation.note_chain(read_upto, chain.unwrap_or(conversation.chain));
-            (conversation.missed, conversation.must_update, conversation.rewritten) = (true, true, true);
+            conversation.reads_another_behind(read_upto, chain.unwrap_or(conversation.chain));
             self.save_conversation(turn, id);
             if lacks_commit || is_other {
                 self.fall_behind(turn, id);
@@ -224,9 +222,7 @@ impl Engine {
         let has_commit = agreed.is_some_and(|agreed| agreed >= conversation.newest_commit);
         let missed_behind = conversation.missed_behind.map_or(parts_behind, |behind| behind.min(parts_behind));
         conversation.missed_behind = Some(missed_behind);
-        conversation.chains.clear();
-        conversation.note_chain(upto, chain);
-        (conversation.missed, conversation.must_update, conversation.rewritten) = (true, true, true);
+        conversation.reads_another_behind(upto, chain);
         conversation.backlog.push_front(next);
         self.save_conversation(turn, id);
         if !has_commit {
@@ -685,6 +681,13 @@ pub(super) struct Compared {
 }
 
 impl Conversation {
+    /// Behind that position the log is another one than was read (L11).
+    fn reads_another_behind(&mut self, upto: Position, chain: Chain) {
+        self.chains.clear();
+        self.note_chain(upto, chain);
+        (self.missed, self.must_update, self.rewritten) = (true, true, true);
+    }
+
     /// Whether the chain is what was read, where that is known.
     fn agrees(&mut self) -> bool {
         let Some(Compared { upto, chain, agreed, .. }) = &mut self.compared else { return true };
