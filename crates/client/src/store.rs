@@ -4,24 +4,22 @@
 //! The store key is random; it lies in the file, sealed under a key from a passphrase (Argon2id, RFC 9106: 64 MiB, three
 //! passes) or from a key file of mode 0600. A failed load is an error and never "empty".
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+mod folder;
+mod seal;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce};
-use argon2::{Algorithm, Argon2, Params, Version};
-use hkdf::Hkdf;
-use hmac::{Hmac, Mac};
 use rusqlite::{Connection, OptionalExtension, params};
 use sealwire_engine::{Change, MessageState, StoredMessage, StoredQuarantine, StoredState, Table, Talk};
-use sha2::Sha256;
 use zeroize::Zeroizing;
+
+use folder::{lock, make_folder, make_private, outer_key};
+use seal::{KeyAndValue, StoreKeys, random, seal, unseal};
 
 /// The version of the layout. A store with a higher one is left untouched.
 const LAYOUT: u32 = 1;
 const FILE: &str = "client.db";
-const LOCK: &str = "LOCK";
 
 /// What opens a store.
 pub enum Unlock {
@@ -90,14 +88,6 @@ pub struct ClientStore {
     folder: PathBuf,
     _lock: File,
 }
-
-struct StoreKeys {
-    seal: Aes256Gcm,
-    names: Zeroizing<[u8; 32]>,
-}
-
-/// A record's key, as the engine knows it, and its value.
-type KeyAndValue = (Vec<u8>, Zeroizing<Vec<u8>>);
 
 /// A record of the engine, as [`sealwire_engine::Engine::load`] takes it.
 pub(crate) type LoadedRecord = (Table, Vec<u8>, Zeroizing<Vec<u8>>);
@@ -322,163 +312,8 @@ impl ClientStore {
     }
 }
 
-impl StoreKeys {
-    fn derive(store_key: &[u8]) -> StoreKeys {
-        let hkdf = Hkdf::<Sha256>::new(None, store_key);
-        let subkey = |info: &[u8]| {
-            let mut key = Zeroizing::new([0; 32]);
-            hkdf.expand(info, &mut *key).expect("32 bytes are within HKDF's 255 * 32");
-            key
-        };
-        let seal = Aes256Gcm::new_from_slice(&*subkey(b"sealwire/store/v1/seal")).expect("32 bytes are a key");
-        StoreKeys { seal, names: subkey(b"sealwire/store/v1/names") }
-    }
-
-    /// The name of a record on disk. Numbers keep their order and say nothing; ids are hidden behind a keyed hash.
-    fn name(&self, table: Table, key: &[u8]) -> Vec<u8> {
-        let hidden = |part: &[u8]| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(&*self.names).expect("HMAC takes keys of any length");
-            mac.update(&[table as u8]);
-            mac.update(part);
-            mac.finalize().into_bytes()[..16].to_vec()
-        };
-        match table {
-            Table::Outgoing | Table::Sent | Table::Unshown | Table::Held | Table::Quarantine => key.to_vec(),
-            Table::Message => {
-                let (account, number) = key.split_at(key.len().min(32));
-                [&hidden(account)[..], number].concat()
-            }
-            _ => hidden(key),
-        }
-    }
-
-    /// IV, then AES-256-GCM of key and value; associated data: layout, table, name.
-    fn seal_record(&self, table: Table, name: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
-        let mut plain = Zeroizing::new(Vec::with_capacity(2 + key.len() + value.len()));
-        plain.extend_from_slice(&(key.len() as u16).to_be_bytes());
-        plain.extend_from_slice(key);
-        plain.extend_from_slice(value);
-        seal(&self.seal, &associated_data(table, name), &plain)
-    }
-
-    fn open_record(&self, table: Table, name: &[u8], sealed: &[u8]) -> Result<KeyAndValue, StoreError> {
-        let damaged = StoreError::Damaged("a record does not open");
-        let Some(plain) = unseal(&self.seal, &associated_data(table, name), sealed) else { return Err(damaged) };
-        let Some((length, rest)) = plain.split_first_chunk::<2>() else { return Err(damaged) };
-        let Some((key, value)) = rest.split_at_checked(u16::from_be_bytes(*length) as usize) else {
-            return Err(damaged);
-        };
-        Ok((key.to_vec(), Zeroizing::new(value.to_vec())))
-    }
-}
-
-fn associated_data(table: Table, name: &[u8]) -> Vec<u8> {
-    [&LAYOUT.to_be_bytes()[..], &[table as u8], name].concat()
-}
-
 fn message_key(talk: Talk, number: u64) -> Vec<u8> {
     [&StoredMessage::prefix(talk)[..], &number.to_be_bytes()].concat()
-}
-
-fn seal(cipher: &Aes256Gcm, associated: &[u8], plain: &[u8]) -> Vec<u8> {
-    let iv = random::<12>();
-    let mut sealed = Vec::with_capacity(plain.len() + 16);
-    sealed.extend_from_slice(plain);
-    cipher
-        .encrypt_in_place(&Nonce::from(iv), associated, &mut sealed)
-        .expect("a record is far below AES-GCM's length limit");
-    [&iv[..], &sealed].concat()
-}
-
-fn unseal(cipher: &Aes256Gcm, associated: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (iv, sealed) = sealed.split_first_chunk::<12>()?;
-    let mut plain = sealed.to_vec();
-    cipher.decrypt_in_place(&Nonce::from(*iv), associated, &mut plain).ok()?;
-    Some(Zeroizing::new(plain))
-}
-
-fn outer_key(unlock: &Unlock, salt: &[u8], may_make: bool) -> Result<Aes256Gcm, StoreError> {
-    let mut key = Zeroizing::new([0; 32]);
-    match unlock {
-        Unlock::Passphrase(passphrase) => {
-            let cost = Params::new(64 * 1024, 3, 1, Some(32)).expect("64 MiB, 3 passes and 1 lane are within bounds");
-            Argon2::new(Algorithm::Argon2id, Version::V0x13, cost)
-                .hash_password_into(passphrase.as_bytes(), salt, &mut *key)
-                .map_err(|_| StoreError::Damaged("its salt"))?;
-        }
-        Unlock::KeyFile(path) => read_key_file(path, may_make, &mut key)?,
-    }
-    Ok(Aes256Gcm::new_from_slice(&*key).expect("32 bytes are a key"))
-}
-
-fn read_key_file(path: &Path, may_make: bool, key: &mut [u8; 32]) -> Result<(), StoreError> {
-    if may_make && !path.exists() {
-        let mut file = make_private(path)?;
-        file.write_all(&*Zeroizing::new(random::<32>()))?;
-        // Durable before anything is sealed under it: a store without its key is lost.
-        file.sync_all()?;
-        sync_folder_of(path)?;
-    }
-    let wrong = |_| StoreError::WrongKeyFile(path.to_owned());
-    let mut file = File::open(path).map_err(wrong)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        if file.metadata()?.permissions().mode() & 0o077 != 0 {
-            return Err(StoreError::OpenKeyFile(path.to_owned()));
-        }
-    }
-    file.read_exact(key).map_err(wrong)
-}
-
-/// Makes a new file's name durable, where a folder can be synced.
-fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
-    if cfg!(unix) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes
-}
-
-/// Makes a folder and those above it, each with a durable name.
-fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    let missing: Vec<&Path> =
-        folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
-    fs::create_dir_all(folder)?;
-    missing.into_iter().rev().try_for_each(sync_folder_of)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
-}
-
-/// Makes a file that only its owner can read.
-fn make_private(path: &Path) -> Result<File, StoreError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    Ok(options.open(path)?)
-}
-
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
-        Err(fs::TryLockError::Error(error)) => Err(error.into()),
-    }
 }
 
 fn open_database(folder: &Path) -> Result<Connection, StoreError> {
@@ -507,125 +342,4 @@ fn refuse_newer(folder: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn passphrase(text: &str) -> Unlock {
-        Unlock::Passphrase(Zeroizing::new(text.into()))
-    }
-
-    fn put(table: Table, key: &[u8], value: &[u8]) -> Change {
-        Change::Put { table, key: key.to_vec(), value: Zeroizing::new(value.to_vec()) }
-    }
-
-    fn key_file(folder: &Path) -> Unlock {
-        Unlock::KeyFile(folder.join("key"))
-    }
-
-    #[test]
-    fn records_come_back_and_deleted_ones_do_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let unlock = key_file(folder.path());
-        let mut store = ClientStore::create(folder.path(), &unlock).unwrap();
-        store.commit(&[put(Table::Contact, b"a", b"1"), put(Table::Contact, b"b", b"2")]).unwrap();
-        store.commit(&[Change::Delete { table: Table::Contact, key: b"a".to_vec() }]).unwrap();
-        drop(store);
-        let records = ClientStore::open(folder.path(), &unlock).unwrap().load().unwrap();
-        assert_eq!(records, [(Table::Contact, b"b".to_vec(), Zeroizing::new(b"2".to_vec()))]);
-    }
-
-    #[test]
-    fn a_wrong_passphrase_says_so_and_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(ClientStore::create(folder.path(), &passphrase("right")).unwrap());
-        let before = fs::read(folder.path().join(FILE)).unwrap();
-        assert!(ClientStore::wants_passphrase(folder.path()).unwrap());
-        assert!(matches!(ClientStore::open(folder.path(), &passphrase("wrong")), Err(StoreError::WrongPassphrase)));
-        assert!(matches!(ClientStore::open(folder.path(), &key_file(folder.path())), Err(StoreError::OtherLock(_))));
-        assert_eq!(fs::read(folder.path().join(FILE)).unwrap(), before);
-        assert!(ClientStore::open(folder.path(), &passphrase("right")).is_ok());
-    }
-
-    #[test]
-    fn a_second_process_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let unlock = key_file(folder.path());
-        let store = ClientStore::create(folder.path(), &unlock).unwrap();
-        assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::InUse(_))));
-        drop(store);
-        assert!(ClientStore::open(folder.path(), &unlock).is_ok());
-    }
-
-    #[test]
-    fn an_account_is_never_overwritten_and_none_is_never_empty() {
-        let folder = tempfile::tempdir().unwrap();
-        let unlock = key_file(folder.path());
-        assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::Missing(_))));
-        drop(ClientStore::create(folder.path(), &unlock).unwrap());
-        assert!(matches!(ClientStore::create(folder.path(), &unlock), Err(StoreError::Exists(_))));
-        fs::remove_file(folder.path().join("key")).unwrap();
-        assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::WrongKeyFile(_))));
-    }
-
-    #[test]
-    fn a_newer_store_is_refused_untouched() {
-        let folder = tempfile::tempdir().unwrap();
-        let unlock = key_file(folder.path());
-        drop(ClientStore::create(folder.path(), &unlock).unwrap());
-        let db = Connection::open(folder.path().join(FILE)).unwrap();
-        db.pragma_update(None, "user_version", LAYOUT + 1).unwrap();
-        drop(db);
-        let before = fs::read(folder.path().join(FILE)).unwrap();
-        assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::Newer { found: 2 })));
-        assert_eq!(fs::read(folder.path().join(FILE)).unwrap(), before);
-    }
-
-    /// A failed load is an error and never "empty"; a value is sealed to its table and name (HR-15).
-    #[test]
-    fn a_record_that_was_altered_or_moved_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let unlock = key_file(folder.path());
-        let mut store = ClientStore::create(folder.path(), &unlock).unwrap();
-        store.commit(&[put(Table::Contact, b"a", b"1"), put(Table::Channel, b"a", b"2")]).unwrap();
-        for tamper in [
-            "UPDATE record SET value = zeroblob(40) WHERE kind = 2",
-            "UPDATE record SET value = (SELECT value FROM record WHERE kind = 4) WHERE kind = 2",
-        ] {
-            let saved: Vec<u8> =
-                store.db.query_row("SELECT value FROM record WHERE kind = 2", [], |r| r.get(0)).unwrap();
-            store.db.execute(tamper, []).unwrap();
-            assert!(matches!(store.load(), Err(StoreError::Damaged(_))), "{tamper}");
-            store.db.execute("UPDATE record SET value = ?1 WHERE kind = 2", [saved]).unwrap();
-        }
-        assert_eq!(store.load().unwrap().len(), 2);
-    }
-
-    /// L: neither names nor values lie readable in the files.
-    #[test]
-    fn nothing_lies_readable_on_disk() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
-        store.commit(&[put(Table::Handle, b"alice@relay", b"canary-value")]).unwrap();
-        for file in fs::read_dir(folder.path()).unwrap() {
-            let bytes = fs::read(file.unwrap().path()).unwrap();
-            for word in [&b"canary"[..], b"alice"] {
-                assert!(!bytes.windows(word.len()).any(|window| window == word));
-            }
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_key_file_that_others_can_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let unlock = key_file(folder.path());
-        drop(ClientStore::create(folder.path(), &unlock).unwrap());
-        let path = folder.path().join("key");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::OpenKeyFile(_))));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(ClientStore::open(folder.path(), &unlock).is_ok());
-    }
-}
+mod tests;
