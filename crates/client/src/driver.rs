@@ -126,6 +126,10 @@ impl Driver {
         let mut step = self.engine.handle(Input::Tick, now(), &mut self.rng);
         loop {
             self.perform_all(step).await;
+            // What fails is tried again; nothing depends on it.
+            if let Err(error) = self.store.tidy() {
+                tracing::warn!(%error, "what was deleted is still on the disk");
+            }
             if self.closing.is_some() || self.over {
                 break;
             }
@@ -151,6 +155,7 @@ impl Driver {
     async fn next_step(&mut self) -> Option<Step> {
         let wake = self.engine.next_wake().map_or(TICK, |at| Duration::from_millis(at.since(now())).min(TICK));
         let wait = if self.behind || !self.held_back.is_empty() { wake.min(CATCH_UP) } else { wake };
+        let wait = self.store.tidy_within().map_or(wait, |within| wait.min(within));
         let mut step = Step::default();
         if !self.aside.is_empty() {
             std::mem::take(&mut self.aside).into_iter().for_each(|request| self.request(request, &mut step));

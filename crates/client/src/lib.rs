@@ -59,6 +59,12 @@ mod driver;
 mod link;
 mod socket;
 mod store;
+#[cfg(test)]
+mod tests;
+
+// As its tests name it.
+#[cfg(test)]
+extern crate self as sealwire_client;
 
 pub use client::{Account, Client, Error, Events, Sent};
 pub use link::{LinkCode, NoCode};

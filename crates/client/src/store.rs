@@ -1,25 +1,45 @@
-//! The client's store: SQLite, every value sealed with AES-256-GCM under a store key, every name behind a keyed hash.
-//! Whoever has the file and not the key sees sizes and counts.
+//! The client's store. Whoever has its folder and not its key sees sizes and counts.
 //!
-//! The store key is random; it lies in the file, sealed under a key from a passphrase (Argon2id, RFC 9106: 64 MiB, three
-//! passes) or from a key file of mode 0600. A failed load is an error and never "empty".
+//! - `client.db`: SQLite, every value sealed with AES-256-GCM, every name behind a keyed hash.
+//! - `client.journal`: the steps since the database was last written, each one frame ([`journal`]).
+//! - `client.keys`: keys of what has to be gone once it is replaced: ratchets, private keys, journals ([`key_slots`]).
+//!
+//! A step is durable once it is in the journal. Now and then what the steps have come to is folded into the database, in
+//! one transaction; then a new journal is begun, and the keys of what was replaced are overwritten (C15): when the journal
+//! is long, an hour after it was begun, and 10 seconds after a secret was deleted, as by each MLS commit.
+//!
+//! The store key is random; it lies in the database, sealed under a key from a passphrase (Argon2id, RFC 9106: 64 MiB,
+//! three passes) or from a key file of mode 0600. A failed load is an error and never "empty".
 
 mod folder;
+mod journal;
+mod key_slots;
 mod seal;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sealwire_engine::{Change, MessageState, StoredMessage, StoredQuarantine, StoredState, Table, Talk};
 use zeroize::Zeroizing;
 
 use folder::{lock, make_folder, make_private, outer_key};
-use seal::{KeyAndValue, StoreKeys, random, seal, unseal};
+use journal::Journal;
+use key_slots::{KeySlots, Slot};
+use seal::{KeyAndValue, StoreKeys, open_record, random, seal, seal_record, unseal};
 
 /// The version of the layout. A store with a higher one is left untouched.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 const FILE: &str = "client.db";
+const KEYS: &str = "client.keys";
+/// Bytes of a journal that are folded.
+const JOURNAL_MAX: u64 = 256 * 1024;
+/// Seconds after which a journal is folded, so that what it says of ratchets is gone.
+const JOURNAL_AGE_MAX: u64 = 3_600;
+/// How long what was deleted may still be there: many commits at once are folded once.
+const ERASE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What opens a store.
 pub enum Unlock {
@@ -85,9 +105,25 @@ pub enum StoreError {
 pub struct ClientStore {
     db: Connection,
     keys: StoreKeys,
+    slots: KeySlots,
+    /// `None` after a write that failed: what is in the file is not known, and it is replaced before anything is appended.
+    journal: Option<Journal>,
+    /// The number of the step that comes next. That of one that failed is not used again.
+    next_step: u64,
+    /// The steps of the journal that are not in the database: what each record has become. `None`: it is gone.
+    unfolded: BTreeMap<Place, Option<KeyAndValue>>,
+    /// Where the keys of records are that the database has sealed under keys of their own.
+    slot_of: BTreeMap<Place, Slot>,
+    /// Keys of what is in no file any more, or may not be.
+    obsolete: BTreeSet<Slot>,
+    /// When what was deleted has to be gone.
+    erase_at: Option<Instant>,
     folder: PathBuf,
     _lock: File,
 }
+
+/// A record's table, and its name on disk.
+type Place = (Table, Vec<u8>);
 
 /// A record of the engine, as [`sealwire_engine::Engine::load`] takes it.
 pub(crate) type LoadedRecord = (Table, Vec<u8>, Zeroizing<Vec<u8>>);
@@ -110,8 +146,7 @@ impl ClientStore {
         let outer = outer_key(unlock, &salt, true)?;
         let sealed_key = seal(&outer, b"store-key", &*store_key);
         db.execute_batch(
-            "BEGIN;
-             CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+            "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
              CREATE TABLE record (kind INTEGER NOT NULL, name BLOB NOT NULL, value BLOB NOT NULL,
                                   PRIMARY KEY (kind, name)) WITHOUT ROWID;",
         )?;
@@ -122,9 +157,11 @@ impl ClientStore {
         for (name, value) in [("lock", lock_kind.as_bytes()), ("salt", &salt[..]), ("store-key", &sealed_key)] {
             db.execute("INSERT INTO meta VALUES (?1, ?2)", params![name, value])?;
         }
-        db.pragma_update(None, "user_version", LAYOUT)?;
-        db.execute_batch("COMMIT")?;
-        Ok(ClientStore { db, keys: StoreKeys::derive(&*store_key), folder: folder.to_owned(), _lock: lock })
+        let slots = KeySlots::create(&folder.join(KEYS))?;
+        let mut store = ClientStore::assemble(db, StoreKeys::derive(&*store_key), slots, folder, lock);
+        // With its version, the last thing: before, the store is one that was never finished.
+        store.fold()?;
+        Ok(store)
     }
 
     /// Opens the store in a folder.
@@ -153,7 +190,68 @@ impl ClientStore {
             Unlock::KeyFile(path) => StoreError::WrongKeyFile(path.clone()),
         })?;
         let keys = StoreKeys::derive(&store_key);
-        Ok(ClientStore { db, keys, folder: folder.to_owned(), _lock: lock })
+        if version(&db)? < LAYOUT {
+            let slots = KeySlots::create(&folder.join(KEYS))?;
+            let mut store = ClientStore::assemble(db, keys, slots, folder, lock);
+            store.take_over_from_layout_1()?;
+            return Ok(store);
+        }
+        let slots = KeySlots::open(&folder.join(KEYS))?;
+        let mut store = ClientStore::assemble(db, keys, slots, folder, lock);
+        store.read_journal()?;
+        Ok(store)
+    }
+
+    fn assemble(db: Connection, keys: StoreKeys, slots: KeySlots, folder: &Path, lock: File) -> ClientStore {
+        let (unfolded, slot_of, obsolete) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let folder = folder.to_owned();
+        let (journal, next_step, erase_at) = (None, 1, None);
+        ClientStore { db, keys, slots, journal, next_step, unfolded, slot_of, obsolete, erase_at, folder, _lock: lock }
+    }
+
+    fn read_journal(&mut self) -> Result<(), StoreError> {
+        let folded = self.folded()?;
+        let (journal, steps) = Journal::open(&self.folder, &self.slots, &self.keys.seal)?;
+        let is_behind = journal.next() <= folded;
+        if journal.first() > folded + 1 {
+            return Err(StoreError::Damaged("its database is older than its journal: a folder is copied whole"));
+        }
+        for (number, changes) in steps {
+            if number > folded {
+                self.take_in(&changes);
+            }
+        }
+        for table in Table::ALL.into_iter().filter(|table| has_own_key(*table)) {
+            let mut rows = self.db.prepare_cached("SELECT name, substr(value, 1, 4) FROM record WHERE kind = ?1")?;
+            let rows = rows.query_map([table as u8], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for row in rows {
+                let (name, slot): (Vec<u8>, Vec<u8>) = row?;
+                let slot = slot.try_into().map_err(|_| StoreError::Damaged("a record does not open"))?;
+                self.slot_of.insert((table, name), Slot::from_be_bytes(slot));
+            }
+        }
+        let used = self.slot_of.values().copied().chain([journal.slot()]).collect();
+        self.slots.erase_all_but(&used)?;
+        self.next_step = journal.next().max(folded + 1);
+        self.journal = Some(journal);
+        if is_behind || self.is_fold_due() || self.erase_at.is_some() {
+            self.fold()?;
+        }
+        Ok(())
+    }
+
+    /// Layout 1 had no journal, and sealed everything under the store's key.
+    fn take_over_from_layout_1(&mut self) -> Result<(), StoreError> {
+        for table in Table::ALL.into_iter().filter(|table| has_own_key(*table)) {
+            let mut rows = self.db.prepare_cached("SELECT name, value FROM record WHERE kind = ?1")?;
+            let rows = rows.query_map([table as u8], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for row in rows {
+                let (name, value): (Vec<u8>, Vec<u8>) = row?;
+                let record = open_record(&self.keys.seal, table, &name, &value)?;
+                self.unfolded.insert((table, name), Some(record));
+            }
+        }
+        self.fold()
     }
 
     /// Whether the store in a folder is locked with a passphrase, so that a person can be asked.
@@ -170,28 +268,122 @@ impl ClientStore {
         Ok(lock == b"passphrase")
     }
 
-    /// Applies changes in one transaction, durable when this returns.
+    /// Applies changes, all or none, durable when this returns.
     ///
     /// # Errors
     /// [`StoreError`]: nothing was applied.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let transaction = self.db.transaction()?;
-        {
-            let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3)")?;
-            let mut delete = transaction.prepare_cached("DELETE FROM record WHERE kind = ?1 AND name = ?2")?;
-            for change in changes {
-                match change {
-                    Change::Put { table, key, value } => {
-                        let name = self.keys.name(*table, key);
-                        put.execute(params![*table as u8, name, self.keys.seal_record(*table, &name, key, value)])?;
-                    }
-                    Change::Delete { table, key } => {
-                        delete.execute(params![*table as u8, self.keys.name(*table, key)])?;
-                    }
-                }
-            }
+        if changes.is_empty() {
+            return Ok(());
         }
-        Ok(transaction.commit()?)
+        if self.journal.is_none() {
+            self.fold()?;
+        }
+        let appended = self.journal.as_mut().expect("a fold begins one").append(changes);
+        #[cfg(test)]
+        let appended = appended.and_then(|()| tests::sync_of(&self.folder));
+        if let Err(error) = appended {
+            self.obsolete.extend(self.journal.take().map(|journal| journal.slot()));
+            self.next_step += 1;
+            return Err(error);
+        }
+        self.next_step += 1;
+        self.take_in(changes);
+        // These are durable, whatever becomes of a fold. One that failed is tried again by the next step.
+        let _ = self.tidy();
+        Ok(())
+    }
+
+    /// Folds the journal into the database where it is time to. [`ClientStore::commit`] does so too: this is for those who
+    /// have had nothing to commit for a while.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing is lost, and what was to be erased is not yet.
+    pub fn tidy(&mut self) -> Result<(), StoreError> {
+        if !self.is_fold_due() {
+            return Ok(());
+        }
+        self.fold().inspect_err(|_| self.erase_at = self.erase_at.map(|_| Instant::now() + ERASE_WITHIN))
+    }
+
+    /// How long until [`ClientStore::tidy`] has something to do, as far as is known.
+    pub fn tidy_within(&self) -> Option<Duration> {
+        Some(self.erase_at?.saturating_duration_since(Instant::now()))
+    }
+
+    fn is_fold_due(&self) -> bool {
+        let is_full = |journal: &Journal| journal.length() > JOURNAL_MAX || journal.age() >= JOURNAL_AGE_MAX;
+        let has_steps = !self.unfolded.is_empty();
+        has_steps && (self.journal.as_ref().is_none_or(is_full) || self.erase_at.is_some_and(|at| at <= Instant::now()))
+    }
+
+    fn take_in(&mut self, changes: &[Change]) {
+        for change in changes {
+            let (table, key) = match change {
+                Change::Put { table, key, .. } | Change::Delete { table, key } => (*table, key),
+            };
+            let value = match change {
+                Change::Put { value, .. } => Some((key.clone(), value.clone())),
+                Change::Delete { .. } => None,
+            };
+            if value.is_none() && has_own_key(table) {
+                self.erase_at.get_or_insert_with(|| Instant::now() + ERASE_WITHIN);
+            }
+            self.unfolded.insert((table, self.keys.name(table, key)), value);
+        }
+    }
+
+    /// Writes what the journal's steps have come to into the database, begins a new journal, and destroys the keys of what
+    /// was replaced. Wherever this ends, a store that is opened again has all steps, once.
+    fn fold(&mut self) -> Result<(), StoreError> {
+        self.write_unfolded()?;
+        self.unfolded.clear();
+        self.erase_at = None;
+        self.obsolete.extend(self.journal.take().map(|journal| journal.slot()));
+        self.journal = Some(Journal::begin(&self.folder, &mut self.slots, &self.keys.seal, self.next_step)?);
+        self.slots.erase(self.obsolete.iter().copied())?;
+        self.obsolete.clear();
+        // What the database deleted is not to stay in its log.
+        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    fn write_unfolded(&mut self) -> Result<(), StoreError> {
+        let mut taken = BTreeMap::new();
+        let mut sealed = Vec::with_capacity(self.unfolded.len());
+        for (place, record) in &self.unfolded {
+            let (table, name) = place;
+            let row = record.as_ref().map(|(key, value)| match has_own_key(*table) {
+                false => seal_record(&self.keys.seal, *table, name, key, value),
+                true => {
+                    let (slot, own) = self.slots.take(&self.keys.seal);
+                    taken.insert(place.clone(), slot);
+                    [&slot.to_be_bytes()[..], &seal_record(&own, *table, name, key, value)].concat()
+                }
+            });
+            sealed.push((place, row));
+        }
+        let written = self.slots.sync().and_then(|()| write_rows(&self.db, &sealed, self.next_step - 1));
+        if let Err(error) = written {
+            // A transaction that failed may be there nevertheless: these are kept until another took its place.
+            self.obsolete.extend(taken.into_values());
+            return Err(error);
+        }
+        for (place, record) in &self.unfolded {
+            let replaced = match taken.remove(place).filter(|_| record.is_some()) {
+                Some(slot) => self.slot_of.insert(place.clone(), slot),
+                None => self.slot_of.remove(place),
+            };
+            self.obsolete.extend(replaced);
+        }
+        Ok(())
+    }
+
+    /// The number of the last step that is in the database.
+    fn folded(&self) -> Result<u64, StoreError> {
+        let folded: Vec<u8> =
+            self.db.query_row("SELECT value FROM meta WHERE name = 'folded'", [], |row| row.get(0))?;
+        Ok(u64::from_be_bytes(folded.try_into().map_err(|_| StoreError::Damaged("how far it was written"))?))
     }
 
     /// The records that the engine starts from.
@@ -213,19 +405,10 @@ impl ClientStore {
     pub fn messages(&self, with: Talk, before: u64, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let from = self.keys.name(Table::Message, &message_key(with, 0));
         let to = self.keys.name(Table::Message, &message_key(with, before));
-        let mut rows = self.db.prepare_cached(
-            "SELECT name, value FROM record WHERE kind = ?1 AND name >= ?2 AND name < ?3 ORDER BY name DESC LIMIT ?4",
-        )?;
-        let rows =
-            rows.query_map(params![Table::Message as u8, from, to, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let mut messages = Vec::new();
-        for row in rows {
-            let (name, value): (Vec<u8>, Vec<u8>) = row?;
-            let (key, value) = self.keys.open_record(Table::Message, &name, &value)?;
-            messages.push(StoredMessage::decode(&key, &value).ok_or(StoreError::Damaged("a message"))?);
-        }
-        messages.reverse();
-        Ok(messages)
+        let rows = self.rows(Table::Message, &from, Some(&to), limit, Order::NewestFirst)?;
+        let decode =
+            |(key, value): &KeyAndValue| StoredMessage::decode(key, value).ok_or(StoreError::Damaged("a message"));
+        rows.iter().rev().map(decode).collect()
     }
 
     /// Incoming messages behind a number that the application has not processed, at most `limit`, oldest first, and
@@ -248,10 +431,7 @@ impl ClientStore {
     pub fn state(&self, number: u64) -> Result<Option<MessageState>, StoreError> {
         for table in [Table::Sent, Table::Outgoing] {
             let name = self.keys.name(table, &number.to_be_bytes());
-            let mut row = self.db.prepare_cached("SELECT value FROM record WHERE kind = ?1 AND name = ?2")?;
-            let value: Option<Vec<u8>> = row.query_row(params![table as u8, name], |row| row.get(0)).optional()?;
-            if let Some(value) = value {
-                let (_, value) = self.keys.open_record(table, &name, &value)?;
+            if let Some((_, value)) = self.row(table, name)? {
                 return Ok(StoredState::decode(table, &value));
             }
         }
@@ -299,17 +479,119 @@ impl ClientStore {
 
     /// Records of a table from a key on, where keys keep their order; all records where `from` is empty.
     fn scan(&self, table: Table, from: &[u8], limit: u32) -> Result<Vec<KeyAndValue>, StoreError> {
-        let mut rows = self
-            .db
-            .prepare_cached("SELECT name, value FROM record WHERE kind = ?1 AND name >= ?2 ORDER BY name LIMIT ?3")?;
-        let rows = rows.query_map(params![table as u8, from, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let mut records = Vec::new();
+        self.rows(table, from, None, limit, Order::OldestFirst)
+    }
+
+    /// A record, as the steps left it.
+    fn row(&self, table: Table, name: Vec<u8>) -> Result<Option<KeyAndValue>, StoreError> {
+        let place = (table, name);
+        if let Some(record) = self.unfolded.get(&place) {
+            return Ok(record.clone());
+        }
+        let mut row = self.db.prepare_cached("SELECT value FROM record WHERE kind = ?1 AND name = ?2")?;
+        let value: Option<Vec<u8>> = row.query_row(params![table as u8, place.1], |row| row.get(0)).optional()?;
+        value.map(|value| self.open_row(table, &place.1, &value)).transpose()
+    }
+
+    /// Records whose names are from `from` on and before `to`, in their names' order or from its end.
+    fn rows(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: u32,
+        order: Order,
+    ) -> Result<Vec<KeyAndValue>, StoreError> {
+        let unfolded: Vec<_> = self
+            .unfolded
+            .range((table, from.to_vec())..)
+            .take_while(|((of, name), _)| *of == table && to.is_none_or(|to| &name[..] < to))
+            .collect();
+        let direction = match order {
+            Order::OldestFirst => "ASC",
+            Order::NewestFirst => "DESC",
+        };
+        let mut rows = self.db.prepare_cached(&format!(
+            "SELECT name, value FROM record WHERE kind = ?1 AND name >= ?2 AND (?3 IS NULL OR name < ?3)
+             ORDER BY name {direction} LIMIT ?4"
+        ))?;
+        // So many more as may have been replaced or deleted since.
+        let enough = u64::from(limit) + unfolded.len() as u64;
+        let rows =
+            rows.query_map(params![table as u8, from, to, enough as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut sealed = BTreeMap::new();
         for row in rows {
             let (name, value): (Vec<u8>, Vec<u8>) = row?;
-            records.push(self.keys.open_record(table, &name, &value)?);
+            sealed.insert(name, value);
         }
-        Ok(records)
+        let mut found: BTreeMap<&[u8], Option<&KeyAndValue>> = sealed.keys().map(|name| (&name[..], None)).collect();
+        for ((_, name), record) in unfolded {
+            match record {
+                Some(record) => drop(found.insert(name, Some(record))),
+                None => drop(found.remove(&name[..])),
+            }
+        }
+        let open = |(name, record): (&[u8], Option<&KeyAndValue>)| match record {
+            Some(record) => Ok(record.clone()),
+            None => self.open_row(table, name, &sealed[name]),
+        };
+        match order {
+            Order::OldestFirst => found.into_iter().take(limit as usize).map(open).collect(),
+            Order::NewestFirst => found.into_iter().rev().take(limit as usize).map(open).collect(),
+        }
     }
+
+    fn open_row(&self, table: Table, name: &[u8], value: &[u8]) -> Result<KeyAndValue, StoreError> {
+        if !has_own_key(table) {
+            return open_record(&self.keys.seal, table, name, value);
+        }
+        let (slot, sealed) = value.split_first_chunk().ok_or(StoreError::Damaged("a record does not open"))?;
+        let own = self.slots.read(&self.keys.seal, Slot::from_be_bytes(*slot))?;
+        let own = own.ok_or(StoreError::Damaged("the key of a record is gone: a folder is copied whole"))?;
+        open_record(&own, table, name, sealed)
+    }
+}
+
+impl Drop for ClientStore {
+    /// What is to be gone soon is not left for the next time, which may never come. A process that is killed leaves it until
+    /// the store is opened again.
+    fn drop(&mut self) {
+        if self.erase_at.is_some() {
+            let _ = self.fold();
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// Whether what a table held is to be gone from the disk once it is replaced or deleted: ratchets and private keys.
+fn has_own_key(table: Table) -> bool {
+    matches!(table, Table::Own | Table::Mls | Table::KeyPackage)
+}
+
+/// In one transaction: rows that are there or gone, and which steps they come from.
+fn write_rows(db: &Connection, rows: &[(&Place, Option<Vec<u8>>)], folded: u64) -> Result<(), StoreError> {
+    let transaction = db.unchecked_transaction()?;
+    {
+        let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3)")?;
+        let mut delete = transaction.prepare_cached("DELETE FROM record WHERE kind = ?1 AND name = ?2")?;
+        for ((table, name), row) in rows {
+            match row {
+                Some(row) => put.execute(params![*table as u8, name, row])?,
+                None => delete.execute(params![*table as u8, name])?,
+            };
+        }
+        let folded = &folded.to_be_bytes()[..];
+        transaction.execute("INSERT OR REPLACE INTO meta VALUES ('folded', ?1)", [folded])?;
+        if version(&transaction)? < LAYOUT {
+            transaction.pragma_update(None, "user_version", LAYOUT)?;
+        }
+    }
+    Ok(transaction.commit()?)
 }
 
 fn message_key(talk: Talk, number: u64) -> Vec<u8> {
@@ -331,10 +613,13 @@ fn read_only(folder: &Path) -> Result<Connection, StoreError> {
     Ok(Connection::open_with_flags(folder.join(FILE), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?)
 }
 
+fn version(db: &Connection) -> Result<u32, StoreError> {
+    Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
 /// Before anything is opened for writing.
 fn refuse_newer(folder: &Path) -> Result<(), StoreError> {
-    let found: u32 = read_only(folder)?.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
+    match version(&read_only(folder)?)? {
         0 => Err(StoreError::Damaged("it was never finished; delete the folder and begin again")),
         found if found > LAYOUT => Err(StoreError::Newer { found }),
         _ => Ok(()),
@@ -342,4 +627,4 @@ fn refuse_newer(folder: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,10 @@ use sealwire_engine::Table;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::{LAYOUT, StoreError};
+use super::StoreError;
+
+/// What is sealed as a record, and how, has not changed since layout 1.
+const RECORD_FORM: u32 = 1;
 
 pub(super) struct StoreKeys {
     pub(super) seal: Aes256Gcm,
@@ -47,39 +50,47 @@ impl StoreKeys {
             _ => hidden(key),
         }
     }
-
-    /// IV, then AES-256-GCM of key and value; associated data: layout, table, name.
-    pub(super) fn seal_record(&self, table: Table, name: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
-        let mut plain = Zeroizing::new(Vec::with_capacity(2 + key.len() + value.len()));
-        plain.extend_from_slice(&(key.len() as u16).to_be_bytes());
-        plain.extend_from_slice(key);
-        plain.extend_from_slice(value);
-        seal(&self.seal, &associated_data(table, name), &plain)
-    }
-
-    pub(super) fn open_record(&self, table: Table, name: &[u8], sealed: &[u8]) -> Result<KeyAndValue, StoreError> {
-        let damaged = StoreError::Damaged("a record does not open");
-        let Some(plain) = unseal(&self.seal, &associated_data(table, name), sealed) else { return Err(damaged) };
-        let Some((length, rest)) = plain.split_first_chunk::<2>() else { return Err(damaged) };
-        let Some((key, value)) = rest.split_at_checked(u16::from_be_bytes(*length) as usize) else {
-            return Err(damaged);
-        };
-        Ok((key.to_vec(), Zeroizing::new(value.to_vec())))
-    }
 }
 
-pub(super) fn associated_data(table: Table, name: &[u8]) -> Vec<u8> {
-    [&LAYOUT.to_be_bytes()[..], &[table as u8], name].concat()
+/// IV, then AES-256-GCM of key and value; associated data: the form of a record, table, name.
+pub(super) fn seal_record(cipher: &Aes256Gcm, table: Table, name: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(2 + key.len() + value.len()));
+    plain.extend_from_slice(&(key.len() as u16).to_be_bytes());
+    plain.extend_from_slice(key);
+    plain.extend_from_slice(value);
+    seal(cipher, &associated_data(table, name), &plain)
 }
 
+pub(super) fn open_record(
+    cipher: &Aes256Gcm,
+    table: Table,
+    name: &[u8],
+    sealed: &[u8],
+) -> Result<KeyAndValue, StoreError> {
+    let damaged = StoreError::Damaged("a record does not open");
+    let Some(plain) = unseal(cipher, &associated_data(table, name), sealed) else { return Err(damaged) };
+    let Some((length, rest)) = plain.split_first_chunk::<2>() else { return Err(damaged) };
+    let Some((key, value)) = rest.split_at_checked(u16::from_be_bytes(*length) as usize) else {
+        return Err(damaged);
+    };
+    Ok((key.to_vec(), Zeroizing::new(value.to_vec())))
+}
+
+fn associated_data(table: Table, name: &[u8]) -> Vec<u8> {
+    [&RECORD_FORM.to_be_bytes()[..], &[table as u8], name].concat()
+}
+
+/// IV, ciphertext, tag.
 pub(super) fn seal(cipher: &Aes256Gcm, associated: &[u8], plain: &[u8]) -> Vec<u8> {
     let iv = random::<12>();
-    let mut sealed = Vec::with_capacity(plain.len() + 16);
+    let mut sealed = Vec::with_capacity(iv.len() + plain.len() + 16);
+    sealed.extend_from_slice(&iv);
     sealed.extend_from_slice(plain);
-    cipher
-        .encrypt_in_place(&Nonce::from(iv), associated, &mut sealed)
-        .expect("a record is far below AES-GCM's length limit");
-    [&iv[..], &sealed].concat()
+    let tag = cipher
+        .encrypt_inout_detached(&Nonce::from(iv), associated, (&mut sealed[iv.len()..]).into())
+        .expect("what is stored is far below AES-GCM's length limit");
+    sealed.extend_from_slice(&tag);
+    sealed
 }
 
 pub(super) fn unseal(cipher: &Aes256Gcm, associated: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {

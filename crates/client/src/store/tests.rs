@@ -1,6 +1,23 @@
 use std::fs;
 
+use std::sync::Mutex;
+
 use super::*;
+
+/// Folders on a disk that fails to sync.
+static FAILING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// From now on, or not any more.
+pub(crate) fn fails(folder: &Path, does: bool) {
+    let mut failing = FAILING.lock().unwrap();
+    failing.retain(|other| other != folder);
+    failing.extend(does.then(|| folder.to_owned()));
+}
+
+pub(super) fn sync_of(folder: &Path) -> Result<(), StoreError> {
+    let fails = FAILING.lock().unwrap().iter().any(|failing| failing == folder);
+    if fails { Err(std::io::Error::other("a disk that fails").into()) } else { Ok(()) }
+}
 
 fn passphrase(text: &str) -> Unlock {
     Unlock::Passphrase(Zeroizing::new(text.into()))
@@ -68,7 +85,7 @@ fn a_newer_store_is_refused_untouched() {
     db.pragma_update(None, "user_version", LAYOUT + 1).unwrap();
     drop(db);
     let before = fs::read(folder.path().join(FILE)).unwrap();
-    assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::Newer { found: 2 })));
+    assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::Newer { found: 3 })));
     assert_eq!(fs::read(folder.path().join(FILE)).unwrap(), before);
 }
 
@@ -79,6 +96,7 @@ fn a_record_that_was_altered_or_moved_is_an_error() {
     let unlock = key_file(folder.path());
     let mut store = ClientStore::create(folder.path(), &unlock).unwrap();
     store.commit(&[put(Table::Contact, b"a", b"1"), put(Table::Channel, b"a", b"2")]).unwrap();
+    store.fold().unwrap();
     for tamper in [
         "UPDATE record SET value = zeroblob(40) WHERE kind = 2",
         "UPDATE record SET value = (SELECT value FROM record WHERE kind = 4) WHERE kind = 2",
@@ -96,7 +114,9 @@ fn a_record_that_was_altered_or_moved_is_an_error() {
 fn nothing_lies_readable_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
-    store.commit(&[put(Table::Handle, b"alice@relay", b"canary-value")]).unwrap();
+    store.commit(&[put(Table::Handle, b"alice@relay", b"canary-value"), put(Table::Mls, b"alice", b"canary")]).unwrap();
+    store.fold().unwrap();
+    store.commit(&[put(Table::Handle, b"alice@relay", b"canary-again")]).unwrap();
     for file in fs::read_dir(folder.path()).unwrap() {
         let bytes = fs::read(file.unwrap().path()).unwrap();
         for word in [&b"canary"[..], b"alice"] {
@@ -118,4 +138,320 @@ fn a_key_file_that_others_can_read_is_refused() {
     assert!(matches!(ClientStore::open(folder.path(), &unlock), Err(StoreError::OpenKeyFile(_))));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     assert!(ClientStore::open(folder.path(), &unlock).is_ok());
+}
+
+fn delete(table: Table, key: &[u8]) -> Change {
+    Change::Delete { table, key: key.to_vec() }
+}
+
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
+    }
+    to
+}
+
+/// What a store has after a restart, or why it has none.
+fn loaded(folder: &Path) -> Result<Vec<LoadedRecord>, StoreError> {
+    ClientStore::open(folder, &key_file(folder))?.load()
+}
+
+fn values(records: &[LoadedRecord]) -> Vec<&[u8]> {
+    records.iter().map(|(_, _, value)| &value[..]).collect()
+}
+
+/// A process can end in the middle of an append: that step was never acknowledged, and all before it is there. Anything
+/// else that does not open is damage, and never a shorter history (HR-15).
+#[test]
+fn a_journal_has_every_step_that_was_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("client.journal");
+    let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    store.commit(&[put(Table::Contact, b"a", b"first"), put(Table::Mls, b"a", b"first")]).unwrap();
+    let after_first = fs::read(&journal).unwrap().len();
+    store.commit(&[put(Table::Contact, b"a", b"second"), put(Table::Mls, b"a", b"second")]).unwrap();
+    drop(store);
+    let whole = fs::read(&journal).unwrap();
+    for length in after_first..whole.len() {
+        let crashed = copy(folder.path());
+        let mut bytes = whole[..length].to_vec();
+        fs::write(crashed.path().join("client.journal"), &bytes).unwrap();
+        assert_eq!(values(&loaded(crashed.path()).unwrap()), [b"first", b"first"], "cut at {length}");
+        // A file can be longer than what was written to it.
+        bytes.resize(whole.len() + 5, 0);
+        fs::write(crashed.path().join("client.journal"), &bytes).unwrap();
+        match loaded(crashed.path()) {
+            Ok(records) => assert_eq!(values(&records), [b"first", b"first"], "zeros from {length}"),
+            Err(error) => assert!(matches!(error, StoreError::Damaged(_)), "{error}"),
+        }
+    }
+    for at in 0..after_first {
+        let damaged = copy(folder.path());
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(damaged.path().join("client.journal"), &bytes).unwrap();
+        assert!(matches!(loaded(damaged.path()), Err(StoreError::Damaged(_))), "altered at {at}");
+    }
+    assert_eq!(values(&loaded(folder.path()).unwrap()), [b"second", b"second"]);
+    // What was cut off is not in the way of what comes next.
+    let crashed = copy(folder.path());
+    fs::write(crashed.path().join("client.journal"), &whole[..whole.len() - 1]).unwrap();
+    let mut store = ClientStore::open(crashed.path(), &key_file(crashed.path())).unwrap();
+    store.commit(&[put(Table::Contact, b"a", b"third")]).unwrap();
+    drop(store);
+    assert_eq!(values(&loaded(crashed.path()).unwrap()), [&b"third"[..], b"first"]);
+}
+
+/// Files of different times are told apart, and none is taken for empty.
+#[test]
+fn a_folder_that_was_copied_in_part_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    store.commit(&[put(Table::Mls, b"a", b"first")]).unwrap();
+    store.fold().unwrap();
+    let earlier = copy(folder.path());
+    store.commit(&[put(Table::Mls, b"a", b"second")]).unwrap();
+    store.fold().unwrap();
+    store.commit(&[put(Table::Mls, b"a", b"third")]).unwrap();
+    drop(store);
+    for file in ["client.db", "client.journal", "client.keys"] {
+        let mixed = copy(folder.path());
+        fs::copy(earlier.path().join(file), mixed.path().join(file)).unwrap();
+        assert!(matches!(loaded(mixed.path()), Err(StoreError::Damaged(_))), "{file} of an earlier time");
+        let lacking = copy(folder.path());
+        fs::remove_file(lacking.path().join(file)).unwrap();
+        assert!(
+            matches!(loaded(lacking.path()), Err(StoreError::Damaged(_) | StoreError::Missing(_))),
+            "{file} is missing"
+        );
+    }
+    assert_eq!(values(&loaded(folder.path()).unwrap()), [b"third"]);
+    assert_eq!(values(&loaded(earlier.path()).unwrap()), [b"first"]);
+}
+
+/// Wherever a fold ends, a store that is opened again has every step once, and goes on.
+#[test]
+fn a_fold_can_end_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    store
+        .commit(&[put(Table::Mls, b"a", b"old"), put(Table::Mls, b"b", b"kept"), put(Table::Seen, b"c", b"1")])
+        .unwrap();
+    store.fold().unwrap();
+    store.commit(&[put(Table::Mls, b"a", b"new"), delete(Table::Seen, b"c"), put(Table::Seen, b"d", b"2")]).unwrap();
+    let expected: [&[u8]; 3] = [b"2", b"kept", b"new"];
+    let mut stages = vec![("before", copy(folder.path()))];
+    // New keys are there, and nothing refers to them.
+    drop(store.slots.take(&store.keys.seal));
+    store.slots.sync().unwrap();
+    stages.push(("keys", copy(folder.path())));
+    store.write_unfolded().unwrap();
+    stages.push(("database", copy(folder.path())));
+    store.unfolded.clear();
+    store.obsolete.extend(store.journal.take().map(|journal| journal.slot()));
+    store.journal = Some(Journal::begin(folder.path(), &mut store.slots, &store.keys.seal, store.next_step).unwrap());
+    stages.push(("journal", copy(folder.path())));
+    store.slots.erase(store.obsolete.iter().copied()).unwrap();
+    stages.push(("erased", copy(folder.path())));
+    for (stage, crashed) in stages {
+        for round in 0..3 {
+            let mut store = ClientStore::open(crashed.path(), &key_file(crashed.path())).unwrap();
+            let records = store.load().unwrap();
+            let mut found = values(&records);
+            found.retain(|value| *value != b"later");
+            found.sort();
+            assert_eq!(found, expected, "{stage}, opened {round} times before");
+            store.commit(&[put(Table::Mls, b"e", b"later")]).unwrap();
+        }
+    }
+}
+
+/// A disk that fails: what was not saved is not there, what was saved is, whatever the journal has of it.
+#[test]
+fn what_was_not_appended_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    store.commit(&[put(Table::Mls, b"a", b"saved")]).unwrap();
+    // A step that reaches the file, and whose sync fails: as a disk may answer.
+    fails(folder.path(), true);
+    store.commit(&[put(Table::Mls, b"a", b"unsure")]).unwrap_err();
+    fails(folder.path(), false);
+    assert_eq!(values(&store.load().unwrap()), [b"saved"]);
+    store.commit(&[put(Table::Contact, b"b", b"later")]).unwrap();
+    drop(store);
+    assert_eq!(values(&loaded(folder.path()).unwrap()), [&b"later"[..], b"saved"]);
+}
+
+/// Layout 1, as earlier versions wrote it: no journal, everything sealed under the store's key.
+#[test]
+fn a_store_of_layout_1_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    for (table, key, value) in [(Table::Mls, b"a", b"1"), (Table::Own, b"b", b"2"), (Table::Contact, b"c", b"3")] {
+        let name = store.keys.name(table, key);
+        let row = seal_record(&store.keys.seal, table, &name, key, value);
+        store.db.execute("INSERT INTO record VALUES (?1, ?2, ?3)", params![table as u8, name, row]).unwrap();
+    }
+    store.db.execute("DELETE FROM meta WHERE name = 'folded'", []).unwrap();
+    store.db.pragma_update(None, "user_version", 1).unwrap();
+    drop(store);
+    for file in ["client.journal", "client.keys"] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(values(&loaded(folder.path()).unwrap()), [b"2", b"3", b"1"]);
+    }
+    let store = ClientStore::open(folder.path(), &key_file(folder.path())).unwrap();
+    assert_eq!((version(&store.db).unwrap(), store.slot_of.len()), (2, 2));
+}
+
+/// All bytes that a thief has found, and what opens of them with the store's key and one file of keys.
+fn openable(store_key: &StoreKeys, keys: &Path, files: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let slots = KeySlots::open(keys).unwrap();
+    let mut opened = Vec::new();
+    // Journals.
+    let folder = tempfile::tempdir().unwrap();
+    for file in files {
+        fs::write(folder.path().join("client.journal"), file).unwrap();
+        let Ok((_, steps)) = Journal::open(folder.path(), &slots, &store_key.seal) else { continue };
+        for change in steps.into_iter().flat_map(|(_, changes)| changes) {
+            if let Change::Put { value, .. } = change {
+                opened.push(value.to_vec());
+            }
+        }
+    }
+    // Databases, with rows that are deleted or replaced: a row is found by its name, wherever in the bytes that is.
+    for (table, key) in [(Table::Mls, &b"ratchet"[..]), (Table::Own, b"secrets")] {
+        let name = store_key.name(table, key);
+        for file in files {
+            for at in 0..file.len().saturating_sub(name.len()) {
+                if file[at..at + name.len()] != name[..] {
+                    continue;
+                }
+                let row = &file[at + name.len()..];
+                for length in (4 + 12 + 16 + 2 + key.len())..=row.len().min(200) {
+                    let Some((slot, sealed)) = row[..length].split_first_chunk() else { continue };
+                    let Some(own) = slots.read(&store_key.seal, Slot::from_be_bytes(*slot)).unwrap() else { continue };
+                    if let Ok((_, value)) = open_record(&own, table, &name, sealed) {
+                        opened.push(value.to_vec());
+                    }
+                }
+            }
+        }
+    }
+    opened
+}
+
+/// C15: what a ratchet was is gone once it is folded, though the file system, the database's log and its free pages kept
+/// every byte, and though the thief has the store's key. The control: with the keys of before, everything opens.
+#[test]
+fn what_was_replaced_is_gone_from_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    let read = |kept: &mut Vec<Vec<u8>>| {
+        for file in ["client.db", "client.db-wal", "client.journal"] {
+            kept.push(fs::read(folder.path().join(file)).unwrap_or_default());
+        }
+    };
+    let mut kept = Vec::new();
+    store.commit(&[put(Table::Mls, b"ratchet", b"state-1"), put(Table::Own, b"secrets", b"keys-1")]).unwrap();
+    read(&mut kept);
+    store.fold().unwrap();
+    read(&mut kept);
+    store.commit(&[put(Table::Mls, b"ratchet", b"state-2")]).unwrap();
+    read(&mut kept);
+    let keys_before = copy(folder.path());
+    store.commit(&[put(Table::Mls, b"ratchet", b"state-3"), delete(Table::Own, b"secrets")]).unwrap();
+    read(&mut kept);
+    let has = |opened: &[Vec<u8>], value: &[u8]| opened.iter().any(|found| found == value);
+    let control = openable(&store.keys, &keys_before.path().join(KEYS), &kept);
+    for value in [&b"state-1"[..], b"keys-1", b"state-2", b"state-3"] {
+        assert!(has(&control, value), "the thief's tool does not find {value:?}");
+    }
+    assert!(store.tidy_within().is_some_and(|within| within <= ERASE_WITHIN), "a deleted secret is to be gone soon");
+    store.erase_at = Some(Instant::now());
+    store.tidy().unwrap();
+    read(&mut kept);
+    let opened = openable(&store.keys, &folder.path().join(KEYS), &kept);
+    for value in [&b"state-1"[..], b"keys-1", b"state-2"] {
+        assert!(!has(&opened, value), "{value:?} is still there");
+    }
+    assert!(has(&opened, b"state-3"), "and what is in use is there");
+    assert_eq!(values(&store.load().unwrap()), [b"state-3"]);
+}
+
+/// A journal is folded when it is long; the keys that are in use are those of the records, and one of the journal.
+#[test]
+fn journals_and_keys_do_not_pile_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    for round in 0..200u32 {
+        let value = vec![round as u8; 4_000];
+        store.commit(&[put(Table::Mls, &(round % 10).to_be_bytes(), &value)]).unwrap();
+        assert!(fs::metadata(folder.path().join("client.journal")).unwrap().len() < JOURNAL_MAX + 5_000);
+    }
+    store.fold().unwrap();
+    let keys = fs::read(folder.path().join(KEYS)).unwrap();
+    assert_eq!(keys.chunks(64).filter(|slot| slot.iter().any(|byte| *byte != 0)).count(), 10 + 1);
+    assert!(keys.len() <= 64 * (2 * 10 + 2), "{} bytes of slots", keys.len());
+}
+
+/// Reading sees steps and database as one, in every order of changes and folds.
+#[test]
+fn steps_and_database_read_as_one() {
+    use rand_core::{Rng, SeedableRng};
+    for seed in 0..20 {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+        let mut model: BTreeMap<(Table, u64), Vec<u8>> = BTreeMap::new();
+        for _ in 0..120 {
+            let table = [Table::Unshown, Table::Mls, Table::Outgoing][rng.next_u32() as usize % 3];
+            let number = u64::from(rng.next_u32() % 12);
+            let value = rng.next_u32().to_be_bytes();
+            match rng.next_u32() % 8 {
+                0 => store.fold().unwrap(),
+                1 => {
+                    drop(store);
+                    store = ClientStore::open(folder.path(), &key_file(folder.path())).unwrap();
+                }
+                2 | 3 => {
+                    store.commit(&[delete(table, &number.to_be_bytes())]).unwrap();
+                    model.remove(&(table, number));
+                }
+                _ => {
+                    store.commit(&[put(table, &number.to_be_bytes(), &value)]).unwrap();
+                    model.insert((table, number), value.to_vec());
+                }
+            }
+            let (from, to) = (u64::from(rng.next_u32() % 12), u64::from(rng.next_u32() % 12));
+            let limit = rng.next_u32() % 6;
+            let bounds = (from.to_be_bytes(), to.to_be_bytes());
+            let expected: Vec<&Vec<u8>> = model
+                .iter()
+                .filter(|((t, n), _)| *t == Table::Unshown && (from..to).contains(n))
+                .map(|(_, v)| v)
+                .collect();
+            for order in [Order::OldestFirst, Order::NewestFirst] {
+                let found = store.rows(Table::Unshown, &bounds.0, Some(&bounds.1), limit, order).unwrap();
+                let found: Vec<Vec<u8>> = found.into_iter().map(|(_, value)| value.to_vec()).collect();
+                let wanted: Vec<Vec<u8>> = match order {
+                    Order::OldestFirst => expected.iter().take(limit as usize).copied().cloned().collect(),
+                    Order::NewestFirst => expected.iter().rev().take(limit as usize).copied().cloned().collect(),
+                };
+                assert_eq!(found, wanted, "seed {seed}");
+            }
+            let one = store.row(Table::Unshown, from.to_be_bytes().to_vec()).unwrap().map(|(_, value)| value.to_vec());
+            assert_eq!(one.as_ref(), model.get(&(Table::Unshown, from)), "seed {seed}");
+            let of_mls = store.scan(Table::Mls, &[], u32::MAX).unwrap();
+            let mut of_mls: Vec<Vec<u8>> = of_mls.into_iter().map(|(_, value)| value.to_vec()).collect();
+            of_mls.sort();
+            let mut expected: Vec<Vec<u8>> =
+                model.iter().filter(|((t, _), _)| *t == Table::Mls).map(|(_, v)| v.clone()).collect();
+            expected.sort();
+            assert_eq!(of_mls, expected, "seed {seed}");
+        }
+    }
 }

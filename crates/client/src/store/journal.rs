@@ -1,0 +1,221 @@
+//! The journal: a file that steps are appended to, one frame each, until they are folded into the database. A step is
+//! durable with one write and one sync, of little more than its own bytes; a database page for each record that it touches
+//! would be ten times as much (`cargo xtask bench mls`).
+//!
+//! A header (which key slot, since when, which step comes first), sealed under the store's key; then frames: a length, its
+//! complement, and a step's changes, sealed under the journal's own key and bound to their number. Only the last frame can
+//! be unfinished; whatever else does not open is damage, and an error.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aes_gcm::Aes256Gcm;
+use sealwire_engine::{Change, Table};
+use zeroize::Zeroizing;
+
+use super::StoreError;
+use super::folder::{make_private, sync_folder_of};
+use super::key_slots::{KeySlots, Slot};
+use super::seal::{seal, unseal};
+
+const FILE: &str = "client.journal";
+const NEXT: &str = "client.journal-next";
+const HEADER: usize = 12 + 4 + 8 + 8 + 16;
+/// Of a frame: its length, and the complement of that.
+const PREFIX: usize = 8;
+const DAMAGED: StoreError = StoreError::Damaged("its journal does not open");
+
+pub(super) struct Journal {
+    file: File,
+    key: Aes256Gcm,
+    slot: Slot,
+    /// The number of its first step.
+    first: u64,
+    /// The number of the step that comes next.
+    next: u64,
+    length: u64,
+    /// Seconds since 1970.
+    begun_at: u64,
+}
+
+/// Steps that a journal has, with their numbers.
+type Steps = Vec<(u64, Vec<Change>)>;
+
+impl Journal {
+    /// Begins a journal whose first step has the number `first`, in the place of the one before.
+    pub(super) fn begin(
+        folder: &Path,
+        slots: &mut KeySlots,
+        store_key: &Aes256Gcm,
+        first: u64,
+    ) -> Result<Journal, StoreError> {
+        let (slot, key) = slots.take(store_key);
+        slots.sync()?;
+        let begun_at = now();
+        let header = [&slot.to_be_bytes()[..], &begun_at.to_be_bytes(), &first.to_be_bytes()].concat();
+        let next = folder.join(NEXT);
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let mut file = make_private(&next)?;
+        file.write_all(&seal(store_key, b"sealwire/store/v2/journal", &header))?;
+        file.sync_all()?;
+        fs::rename(&next, path(folder))?;
+        sync_folder_of(&next)?;
+        Ok(Journal { file, key, slot, first, next: first, length: HEADER as u64, begun_at })
+    }
+
+    /// Opens the journal of a folder, cuts off a step that was never finished, and gives the steps that it has.
+    pub(super) fn open(folder: &Path, slots: &KeySlots, store_key: &Aes256Gcm) -> Result<(Journal, Steps), StoreError> {
+        let mut file =
+            OpenOptions::new().read(true).append(true).open(path(folder)).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => StoreError::Damaged("its journal is missing: a folder is copied whole"),
+                _ => error.into(),
+            })?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let (header, mut rest) = bytes.split_at_checked(HEADER).ok_or(DAMAGED)?;
+        let header = unseal(store_key, b"sealwire/store/v2/journal", header).ok_or(DAMAGED)?;
+        let (slot, times) = header.split_first_chunk::<4>().ok_or(DAMAGED)?;
+        let (begun_at, first) = times.split_first_chunk::<8>().ok_or(DAMAGED)?;
+        let slot = Slot::from_be_bytes(*slot);
+        let first = u64::from_be_bytes(first.try_into().map_err(|_| DAMAGED)?);
+        let key = slots.read(store_key, slot)?.ok_or(DAMAGED)?;
+        let begun_at = u64::from_be_bytes(*begun_at);
+        let mut journal = Journal { file, key, slot, first, next: first, length: HEADER as u64, begun_at };
+        let mut steps = Vec::new();
+        while let Some((frame, behind)) = next_frame(rest)? {
+            let Some(plain) = unseal(&journal.key, &associated_data(journal.next), frame) else {
+                // Written in part: of several blocks, any may be missing.
+                if behind.is_empty() {
+                    break;
+                }
+                return Err(DAMAGED);
+            };
+            steps.push((journal.next, decode(&plain).ok_or(DAMAGED)?));
+            journal.next += 1;
+            journal.length += (PREFIX + frame.len()) as u64;
+            rest = behind;
+        }
+        if journal.length < bytes.len() as u64 {
+            journal.file.set_len(journal.length)?;
+            journal.file.sync_all()?;
+        }
+        Ok((journal, steps))
+    }
+
+    /// Appends a step, durable when this returns. After an error, nothing may be appended any more: whether the step is
+    /// there is not known.
+    pub(super) fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        let sealed = seal(&self.key, &associated_data(self.next), &encode(changes));
+        let length = u32::try_from(sealed.len()).map_err(|_| StoreError::Damaged("a step of more than 4 GiB"))?;
+        let frame = [&length.to_be_bytes()[..], &(!length).to_be_bytes(), &sealed].concat();
+        self.file.write_all(&frame)?;
+        self.file.sync_data()?;
+        self.next += 1;
+        self.length += frame.len() as u64;
+        Ok(())
+    }
+
+    /// The slot of its key.
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The number of its first step.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The number of the step that comes next.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Seconds since it was begun; a clock that was put back makes it old.
+    pub(super) fn age(&self) -> u64 {
+        now().checked_sub(self.begun_at).unwrap_or(u64::MAX)
+    }
+}
+
+/// A frame, and what is behind it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
+/// The next frame. `None`: there is none, or none that is whole.
+fn next_frame(bytes: &[u8]) -> Result<Option<Split<'_>>, StoreError> {
+    // A file can have grown by what was never written.
+    if bytes.len() < PREFIX || bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let (length, rest) = bytes.split_first_chunk().ok_or(DAMAGED)?;
+    let (complement, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+    let length = u32::from_be_bytes(*length);
+    if length != !u32::from_be_bytes(*complement) {
+        return Err(DAMAGED);
+    }
+    Ok(rest.split_at_checked(length as usize))
+}
+
+fn encode(changes: &[Change]) -> Zeroizing<Vec<u8>> {
+    let of_change = |change: &Change| match change {
+        Change::Put { key, value, .. } => 7 + key.len() + value.len(),
+        Change::Delete { key, .. } => 3 + key.len(),
+    };
+    // In one piece: what a vector leaves behind when it grows is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(changes.iter().map(of_change).sum()));
+    for change in changes {
+        // The highest bit: whether there is a value.
+        let (table, key, value) = match change {
+            Change::Put { table, key, value } => (*table as u8 | 0x80, key, Some(value)),
+            Change::Delete { table, key } => (*table as u8, key, None),
+        };
+        bytes.push(table);
+        bytes.extend_from_slice(&(key.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(key);
+        if let Some(value) = value {
+            bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(value);
+        }
+    }
+    bytes
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Vec<Change>> {
+    let mut changes = Vec::new();
+    while let Some((kind, rest)) = bytes.split_first() {
+        let table = Table::ALL.into_iter().find(|table| *table as u8 == kind & 0x7f)?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (key, rest) = rest.split_at_checked(u16::from_be_bytes(*length) as usize)?;
+        let key = key.to_vec();
+        bytes = rest;
+        if kind & 0x80 == 0 {
+            changes.push(Change::Delete { table, key });
+            continue;
+        }
+        let (length, rest) = rest.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        changes.push(Change::Put { table, key, value: Zeroizing::new(value.to_vec()) });
+        bytes = rest;
+    }
+    Some(changes)
+}
+
+fn path(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+fn associated_data(number: u64) -> Vec<u8> {
+    [&b"sealwire/store/v2/step"[..], &number.to_be_bytes()].concat()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
