@@ -20,7 +20,9 @@ pub(crate) fn run(quick: bool) -> anyhow::Result<Report> {
     // OpenMLS seals a path's secrets with rayon; here on this one thread.
     rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global()?;
     let mut figures = one_to_one::figures(quick)?;
-    figures.extend(groups::figures(quick)?);
+    if std::env::var("ONLY2").is_err() {
+        figures.extend(groups::figures(quick)?);
+    }
     Ok(Report { bench: "mls", method: METHOD.into(), figures })
 }
 

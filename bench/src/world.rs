@@ -11,7 +11,9 @@ use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use rustix::time::{ClockId, clock_gettime};
 use sealwire_client::{ClientStore, Unlock};
-use sealwire_engine::{Change, Command, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings, To};
+use sealwire_engine::{
+    Change, Command, Engine, Event, Input, Invite, Mode, Output, Refusal, Reply, Settings, Step, To,
+};
 use sealwire_relay_core::{Connection, Decision, Input as RelayInput, Policy, Registration, Relay, Served, serve};
 use sealwire_store::MemoryStore;
 use sealwire_store::logs::Limits;
@@ -23,6 +25,8 @@ use sealwire_wire::{AccountId, InstanceId, LogId, Time};
 const COMMAND: u64 = 1;
 /// That a person has at the relay, where there are conversations: enough to be found by.
 const KEY_PACKAGES: u32 = 4;
+/// Inputs that share a transaction where they wait, as in the SDK's driver.
+const BATCH: usize = 32;
 
 pub(crate) struct World {
     relay: Arc<Relay>,
@@ -137,6 +141,15 @@ impl World {
         self.command(from, Command::Send { to, part: Part::Text("x".repeat(length)), in_reply_to: None }).map(drop)
     }
 
+    /// So many messages at once.
+    pub(crate) fn write_many(&mut self, from: usize, to: &To, length: usize, count: usize) -> anyhow::Result<()> {
+        for _ in 0..count {
+            let send = Command::Send { to: to.clone(), part: Part::Text("x".repeat(length)), in_reply_to: None };
+            self.people[from].inputs.push_back(Input::Command(0, send));
+        }
+        self.settle()
+    }
+
     /// The reply is to the command itself: what it began goes on with the clock.
     pub(crate) fn command(&mut self, who: usize, command: Command) -> anyhow::Result<Reply> {
         self.people[who].inputs.push_back(Input::Command(COMMAND, command));
@@ -172,15 +185,19 @@ impl World {
     fn settle(&mut self) -> anyhow::Result<()> {
         while let Some(index) = self.people.iter().position(|person| !person.inputs.is_empty()) {
             let person = &mut self.people[index];
-            let Some(input) = person.inputs.pop_front() else { break };
-            person.steps += 1;
             let begin = cpu();
-            let step = person.engine.handle(input, self.now, &mut UnwrapErr(SysRng));
+            let mut step = Step::default();
+            for input in person.inputs.drain(..BATCH.min(person.inputs.len())) {
+                person.steps += 1;
+                step.append(person.engine.handle(input, self.now, &mut UnwrapErr(SysRng)));
+            }
             let between = cpu();
-            self.spent.changed += step.changes.iter().map(bytes_of).sum::<u64>();
-            let (store, mut outputs) = (&mut person.store, Vec::new());
+            let (store, changed, mut outputs) = (&mut person.store, &mut self.spent.changed, Vec::new());
             step.carry_out(
-                |changes| store.as_mut().map_or(Ok(()), |store| store.commit(changes)),
+                |changes| {
+                    *changed += changes.iter().map(bytes_of).sum::<u64>();
+                    store.as_mut().map_or(Ok(()), |store| store.commit(changes))
+                },
                 |output| outputs.push(output),
             )
             .map_err(|(e, _)| e)?;

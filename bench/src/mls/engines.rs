@@ -89,13 +89,32 @@ impl Engines {
 
     /// So many, one after the other. A second passes before each, so that keys that are to be replaced are.
     pub(super) fn messages(&mut self, count: usize) -> anyhow::Result<Message> {
+        self.measure(count, |world, to| {
+            for _ in 0..count {
+                world.wait(1_000)?;
+                world.write_to(0, to.clone(), TEXT)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// So many, all at once, as when a device comes back: inputs that wait share transactions, as in the SDK's driver.
+    pub(super) fn burst(&mut self, count: usize) -> anyhow::Result<Message> {
+        self.measure(count, |world, to| {
+            world.wait(1_000)?;
+            world.write_many(0, to, TEXT, count)
+        })
+    }
+
+    fn measure(
+        &mut self,
+        count: usize,
+        write: impl FnOnce(&mut World, &To) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Message> {
         let Engines { world, to, .. } = self;
         let (spent, shown, before) = (world.spent, world.shown, written()?);
         let begin = Instant::now();
-        for _ in 0..count {
-            world.wait(1_000)?;
-            world.write_to(0, to.clone(), TEXT)?;
-        }
+        write(world, to)?;
         let each = |all: f64| all / count as f64;
         ensure!(world.shown == shown + count, "{} of {count} messages were shown", world.shown - shown);
         Ok(Message {

@@ -163,7 +163,7 @@ impl<P: Party> Growing<'_, P> {
             self.first.written()?;
             self.first.merge()?;
             self.first.written()?;
-            samples.add("update: given to write calls by SQLite of its maker", (written()? - before) as f64, "B");
+            samples.add("update: given to write calls by its maker", (written()? - before) as f64, "B");
         }
         self.first.keep_in(None)
     }
@@ -217,8 +217,8 @@ fn messages<P: Party>(size: usize, ghosts: &[P::Card], quick: bool, samples: &mu
         reader.open(message)?;
         reader.written()?;
     }
-    samples.add("send, 1 sender: given to write calls by SQLite", each((between - before) as f64), "B/message");
-    samples.add("receive, 1 sender: given to write calls by SQLite", each((written()? - between) as f64), "B/message");
+    samples.add("send, 1 sender: given to write calls", each((between - before) as f64), "B/message");
+    samples.add("receive, 1 sender: given to write calls", each((written()? - between) as f64), "B/message");
 
     // From now on the first one reads, and has written itself.
     first.keep_in(None)?;
@@ -267,7 +267,7 @@ fn read_all<P: Party>(
     let each = |all: f64| all / (READ_OF_EACH * unread.len()) as f64;
     samples.add(format!("receive, {senders} senders"), each(seconds) * 1e6, "CPU µs");
     samples.add(format!("receive, {senders} senders: records written"), each(records as f64), "B/message");
-    let case = format!("receive, {senders} senders: given to write calls by SQLite");
+    let case = format!("receive, {senders} senders: given to write calls");
     samples.add(case, each(on_disk as f64), "B/message");
     reader.seal_many(1)?;
     samples.add(format!("send, {senders} senders: records written"), reader.written()? as f64, "B/message");
@@ -321,7 +321,7 @@ fn by_engines(size: usize, quick: bool, figures: &mut Vec<Figure>) -> anyhow::Re
     figure("send and receive", thinking, "CPU µs");
     figure("send and receive, in their stores", saving, "CPU µs");
     figure("records written, both sides", of(|message| message.changed), "B/message");
-    figure("given to write calls by SQLite, both sides", of(|message| message.written), "B/message");
+    figure("given to write calls by their stores, both sides", of(|message| message.written), "B/message");
     Ok(thinking)
 }
 

@@ -54,18 +54,22 @@ pub(super) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
     let messages = if quick { 50 } else { 200 };
     let folder = tempfile::tempdir()?;
     let mut engines = Engines::of_two(folder.path(), quick)?;
-    let (mut ours, mut bare, mut whole) = (Rounds::default(), Rounds::default(), Vec::new());
+    let (mut ours, mut bare) = (Rounds::default(), Rounds::default());
+    let (mut whole, mut bursts) = (Vec::new(), Vec::new());
     for _ in 0..if quick { 1 } else { ROUNDS } {
         ours.round::<Ours>(messages)?;
         bare.round::<Bare>(messages)?;
         whole.push(engines.messages(messages)?);
+        bursts.push(engines.burst(messages)?);
     }
     let of = |values: &[f64]| median(values.to_vec());
     let whole_of = |value: fn(&Message) -> f64| median(whole.iter().map(value).collect());
+    let bursts_of = |value: fn(&Message) -> f64| median(bursts.iter().map(value).collect());
     let message = of(&bare.send) + of(&bare.receive);
     let figure = |case, unit, ours: f64, bare: f64| Figure::new(format!("1:1, {case}"), ours, unit).beside(PEER, bare);
     let alone = |case, value| Figure::new(format!("1:1, {case}"), value, "B/message");
     let both = whole_of(|message| message.thinking + message.saving);
+    let both_at_once = bursts_of(|message| message.thinking + message.saving);
     Ok(vec![
         figure("façade: create, add, join", "CPU ms", of(&ours.set_up) * 1e3, of(&bare.set_up) * 1e3),
         figure("façade: send", "CPU µs", of(&ours.send) * 1e6, of(&bare.send) * 1e6),
@@ -81,9 +85,27 @@ pub(super) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
             whole_of(|message| 1.0 / message.wall),
             1.0 / of(&bare.wall),
         ),
+        figure(
+            "engines, a burst: send and receive",
+            "CPU µs",
+            bursts_of(|message| message.thinking) * 1e6,
+            message * 1e6,
+        ),
+        figure("engines with their stores, a burst: send and receive", "CPU µs", both_at_once * 1e6, message * 1e6),
+        figure("engines with their stores, a burst: messages", "1/s of CPU", 1.0 / both_at_once, 1.0 / message),
+        figure(
+            "engines, syncing stores, relay, a burst: messages",
+            "1/s",
+            bursts_of(|message| 1.0 / message.wall),
+            1.0 / of(&bare.wall),
+        ),
         figure("an entry over its padded plaintext", "B", ours.overhead as f64, bare.overhead as f64),
         alone("façade: records written, both sides", ours.written as f64),
         alone("engines: records written, both sides", whole_of(|message| message.changed)),
-        alone("engines: given to write calls by SQLite, both sides", whole_of(|message| message.written)),
+        alone("engines: given to write calls by their stores, both sides", whole_of(|message| message.written)),
+        alone(
+            "engines, a burst: given to write calls by their stores, both sides",
+            bursts_of(|message| message.written),
+        ),
     ])
 }

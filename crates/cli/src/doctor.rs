@@ -74,7 +74,7 @@ fn files(report: &mut Report, home: &Path) -> Result<(), Failure> {
     if metadata.permissions().mode() & 0o077 != 0 {
         open.push(home.to_owned());
     }
-    for file in [KEY, "client.db", "client.db-wal"] {
+    for file in [KEY, "client.db", "client.keys", "client.journal"] {
         let path = home.join(file);
         if std::fs::metadata(&path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
             open.push(path);

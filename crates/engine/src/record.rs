@@ -116,6 +116,15 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Which record it changes: its table and key.
+    pub fn record(&self) -> (Table, &[u8]) {
+        match self {
+            Change::Put { table, key, .. } | Change::Delete { table, key } => (*table, key),
+        }
+    }
+}
+
 impl std::fmt::Debug for Change {
     /// The value is not printed: it holds keys and plaintext.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

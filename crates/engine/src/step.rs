@@ -1,5 +1,7 @@
 //! What goes into the engine and what comes out.
 
+use std::collections::BTreeSet;
+
 use rand_core::CryptoRng;
 use sealwire_wire::Time;
 use sealwire_wire::frame::ToRelay;
@@ -65,10 +67,11 @@ impl Step {
     /// # Errors
     /// The commit's, with the outputs that were not performed. The engine is to be dropped and loaded again.
     pub fn carry_out<E>(
-        self,
+        mut self,
         commit: impl FnOnce(&[Change]) -> Result<(), E>,
         perform: impl FnMut(Output),
     ) -> Result<(), (E, Vec<Output>)> {
+        self.keep_last_changes();
         if !self.changes.is_empty()
             && let Err(error) = commit(&self.changes)
         {
@@ -76,6 +79,14 @@ impl Step {
         }
         self.outputs.into_iter().for_each(perform);
         Ok(())
+    }
+
+    /// A record that changed more than once, as where several inputs share a transaction, is written once: as it is last.
+    fn keep_last_changes(&mut self) {
+        let mut last = BTreeSet::new();
+        let is_last: Vec<bool> = self.changes.iter().rev().map(|change| last.insert(change.record())).collect();
+        let mut is_last = is_last.into_iter().rev();
+        self.changes.retain(|_| is_last.next().unwrap_or(true));
     }
 }
 

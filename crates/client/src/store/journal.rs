@@ -3,11 +3,12 @@
 //! would be ten times as much (`cargo xtask bench mls`).
 //!
 //! A header (which key slot, since when, which step comes first), sealed under the store's key; then frames: a length, its
-//! complement, and a step's changes, sealed under the journal's own key and bound to their number. Only the last frame can
-//! be unfinished; whatever else does not open is damage, and an error.
+//! complement, and a step's changes, sealed under the journal's own key and bound to their number; then zeros. Only the
+//! last frame can be unfinished, in any of its blocks: what does not open ends the journal, unless a later frame opens;
+//! then it is damage, and an error.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,6 +26,8 @@ const NEXT: &str = "client.journal-next";
 const HEADER: usize = 12 + 4 + 8 + 8 + 16;
 /// Of a frame: its length, and the complement of that.
 const PREFIX: usize = 8;
+/// Bytes that the file grows by: a sync that does not have to write a new length takes a third less.
+const GROWTH: u64 = 64 * 1024;
 const DAMAGED: StoreError = StoreError::Damaged("its journal does not open");
 
 pub(super) struct Journal {
@@ -35,7 +38,10 @@ pub(super) struct Journal {
     first: u64,
     /// The number of the step that comes next.
     next: u64,
+    /// Bytes, up to the end of the last step.
     length: u64,
+    /// Bytes of the file.
+    allocated: u64,
     /// Seconds since 1970.
     begun_at: u64,
 }
@@ -65,13 +71,14 @@ impl Journal {
         file.sync_all()?;
         fs::rename(&next, path(folder))?;
         sync_folder_of(&next)?;
-        Ok(Journal { file, key, slot, first, next: first, length: HEADER as u64, begun_at })
+        let length = HEADER as u64;
+        Ok(Journal { file, key, slot, first, next: first, length, allocated: length, begun_at })
     }
 
     /// Opens the journal of a folder, cuts off a step that was never finished, and gives the steps that it has.
     pub(super) fn open(folder: &Path, slots: &KeySlots, store_key: &Aes256Gcm) -> Result<(Journal, Steps), StoreError> {
         let mut file =
-            OpenOptions::new().read(true).append(true).open(path(folder)).map_err(|error| match error.kind() {
+            OpenOptions::new().read(true).write(true).open(path(folder)).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => StoreError::Damaged("its journal is missing: a folder is copied whole"),
                 _ => error.into(),
             })?;
@@ -85,25 +92,25 @@ impl Journal {
         let first = u64::from_be_bytes(first.try_into().map_err(|_| DAMAGED)?);
         let key = slots.read(store_key, slot)?.ok_or(DAMAGED)?;
         let begun_at = u64::from_be_bytes(*begun_at);
-        let mut journal = Journal { file, key, slot, first, next: first, length: HEADER as u64, begun_at };
         let mut steps = Vec::new();
-        while let Some((frame, behind)) = next_frame(rest)? {
-            let Some(plain) = unseal(&journal.key, &associated_data(journal.next), frame) else {
-                // Written in part: of several blocks, any may be missing.
-                if behind.is_empty() {
-                    break;
-                }
-                return Err(DAMAGED);
-            };
-            steps.push((journal.next, decode(&plain).ok_or(DAMAGED)?));
-            journal.next += 1;
-            journal.length += (PREFIX + frame.len()) as u64;
+        let mut next = first;
+        while let Some((plain, behind)) = open_frame(&key, next, rest) {
+            steps.push((next, decode(&plain).ok_or(DAMAGED)?));
+            next += 1;
             rest = behind;
         }
-        if journal.length < bytes.len() as u64 {
-            journal.file.set_len(journal.length)?;
-            journal.file.sync_all()?;
+        if is_frame_in(&key, next, rest) {
+            return Err(DAMAGED);
         }
+        let allocated = bytes.len() as u64;
+        let length = allocated - rest.len() as u64;
+        if rest.iter().any(|byte| *byte != 0) {
+            file.set_len(length)?;
+            file.set_len(allocated)?;
+            file.sync_all()?;
+        }
+        file.seek(SeekFrom::Start(length))?;
+        let journal = Journal { file, key, slot, first, next, length, allocated, begun_at };
         Ok((journal, steps))
     }
 
@@ -113,10 +120,15 @@ impl Journal {
         let sealed = seal(&self.key, &associated_data(self.next), &encode(changes));
         let length = u32::try_from(sealed.len()).map_err(|_| StoreError::Damaged("a step of more than 4 GiB"))?;
         let frame = [&length.to_be_bytes()[..], &(!length).to_be_bytes(), &sealed].concat();
+        let end = self.length + frame.len() as u64;
+        if end > self.allocated {
+            self.allocated = end.next_multiple_of(GROWTH);
+            self.file.set_len(self.allocated)?;
+        }
         self.file.write_all(&frame)?;
         self.file.sync_data()?;
         self.next += 1;
-        self.length += frame.len() as u64;
+        self.length = end;
         Ok(())
     }
 
@@ -146,22 +158,28 @@ impl Journal {
     }
 }
 
-/// A frame, and what is behind it.
-type Split<'a> = (&'a [u8], &'a [u8]);
-
-/// The next frame. `None`: there is none, or none that is whole.
-fn next_frame(bytes: &[u8]) -> Result<Option<Split<'_>>, StoreError> {
-    // A file can have grown by what was never written.
-    if bytes.len() < PREFIX || bytes.iter().all(|byte| *byte == 0) {
-        return Ok(None);
-    }
-    let (length, rest) = bytes.split_first_chunk().ok_or(DAMAGED)?;
-    let (complement, rest) = rest.split_first_chunk().ok_or(DAMAGED)?;
+/// The changes of the step with that number, where a frame with it begins, and what is behind it.
+fn open_frame<'a>(key: &Aes256Gcm, number: u64, bytes: &'a [u8]) -> Option<(Zeroizing<Vec<u8>>, &'a [u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let (complement, rest) = rest.split_first_chunk()?;
     let length = u32::from_be_bytes(*length);
     if length != !u32::from_be_bytes(*complement) {
-        return Err(DAMAGED);
+        return None;
     }
-    Ok(rest.split_at_checked(length as usize))
+    let (sealed, behind) = rest.split_at_checked(length as usize)?;
+    Some((unseal(key, &associated_data(number), sealed)?, behind))
+}
+
+/// Whether a step that comes later than the one with that number is anywhere in some bytes.
+fn is_frame_in(key: &Aes256Gcm, number: u64, bytes: &[u8]) -> bool {
+    let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return false };
+    // Each later step is behind the one before, with its prefix, IV and tag.
+    let numbers = number + 1..=number + (last / (PREFIX + 12 + 16)) as u64;
+    (1..last).any(|at| {
+        let rest = &bytes[at..];
+        let is_prefix = rest.len() > PREFIX && rest[..4].iter().zip(&rest[4..8]).all(|(a, b)| *a == !*b);
+        is_prefix && numbers.clone().any(|number| open_frame(key, number, rest).is_some())
+    })
 }
 
 fn encode(changes: &[Change]) -> Zeroizing<Vec<u8>> {
