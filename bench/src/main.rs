@@ -6,6 +6,7 @@ mod direct;
 mod engine;
 mod live;
 mod mls;
+mod process;
 mod report;
 mod store;
 mod world;
