@@ -118,7 +118,7 @@ pub(crate) fn run(quick: bool) -> anyhow::Result<Report> {
 
 async fn round(server: &str, seconds: u64) -> anyhow::Result<Round> {
     let folder = tempfile::tempdir()?;
-    let process = Process::start(server, folder.path()).await?;
+    let process = Process::start(server, folder.path(), Some(0)).await?;
     let (arrivals, mut arrived) = mpsc::unbounded_channel();
     let (began, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let mut tasks = Vec::new();

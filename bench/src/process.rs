@@ -8,14 +8,20 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A server in a process of its own, on core 0 where `taskset` is there.
+/// A server in a process of its own.
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
 }
 
 impl Process {
-    pub(crate) async fn start(server: &str, folder: &Path) -> anyhow::Result<Process> {
+    /// Our relay, for handles `name@relay`, wherever the machine has room for it.
+    pub(crate) async fn relay(folder: &Path) -> anyhow::Result<Process> {
+        Process::start("sealwire", folder, None).await
+    }
+
+    /// A server of that kind, on one core alone where one is given; that takes `taskset`.
+    pub(crate) async fn start(server: &str, folder: &Path, core: Option<u32>) -> anyhow::Result<Process> {
         let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let own = std::env::current_exe()?;
@@ -24,7 +30,8 @@ impl Process {
             "sealwire" => {
                 let data = folder.join("relay").display().to_string();
                 // The rate is for people; here the relay is measured.
-                let arguments = ["--listen", &address.to_string(), "--data", &data, "--appends-per-minute", "0"];
+                let listen = address.to_string();
+                let arguments = ["--listen", &listen, "--data", &data, "--name", "relay", "--appends-per-minute", "0"];
                 (beside("sealwire-relay"), arguments.map(str::to_owned).to_vec())
             }
             "mosquitto" => {
@@ -38,9 +45,16 @@ impl Process {
             }
             _ => (own.clone(), vec!["bare-relay".into()]),
         };
-        // `taskset` replaces itself by the server, so that the process is the server's.
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(&program).args(arguments).env("SEALWIRE_BARE_PORT", port.to_string());
+        let mut command = match core {
+            // `taskset` replaces itself by the server, so that the process is the server's.
+            Some(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &core.to_string()]).arg(&program);
+                command
+            }
+            None => Command::new(&program),
+        };
+        command.args(arguments).env("SEALWIRE_BARE_PORT", port.to_string());
         command.env("RUST_LOG", "warn").stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| program.display().to_string())?;
         let process = Process { child, address };
