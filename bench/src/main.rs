@@ -1,7 +1,9 @@
-//! Honest numbers: each bench says machine, commit and method, and where it can, runs a peer in the same run.
+//! Honest numbers: each bench says machine, commit and method, and where it can, runs a peer in the same run. `commits`
+//! fails where something is lost, comes twice or differs, whatever it costs.
 //! `cargo xtask bench NAME [--json] [--write]` builds and runs this.
 #![forbid(unsafe_code)]
 
+mod commits;
 mod direct;
 mod engine;
 mod live;
@@ -43,6 +45,8 @@ enum Bench {
     Mls,
     /// The relay beside Mosquitto and a bare WebSocket relay.
     Live,
+    /// Many clients that change one group at the same instant.
+    Commits,
     /// The bare WebSocket relay itself, as a process of its own: a peer of `live`.
     #[value(hide = true)]
     BareRelay,
@@ -56,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Store => store::run(arguments.quick)?,
         Bench::Mls => mls::run(arguments.quick)?,
         Bench::Live => live::run(arguments.quick)?,
+        Bench::Commits => commits::run(arguments.quick)?,
         Bench::BareRelay => return live::bare_relay(),
     };
     finish(&report, &arguments)
