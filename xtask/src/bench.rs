@@ -1,4 +1,4 @@
-//! `cargo xtask bench NAME [--json] [--write] [--quick]`: builds what is measured, then runs it with nothing else
+//! `cargo xtask bench NAME [--json] [--write] [--quick] [--seed N]`: builds what is measured, then runs it with nothing else
 //! beside it.
 
 use std::process::Command;
@@ -6,13 +6,14 @@ use std::process::Command;
 use crate::run::{Failure, Workspace, cargo, install, is_there, quietly, step};
 
 /// The benches, and what each needs besides: a program and its Debian package.
-const BENCHES: [(&str, Option<(&str, &str)>); 6] = [
+const BENCHES: [(&str, Option<(&str, &str)>); 7] = [
     ("direct", None),
     ("engine", None),
     ("mls", None),
     ("store", None),
     ("live", Some(("mosquitto", "mosquitto"))),
     ("commits", None),
+    ("kills", None),
 ];
 
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
