@@ -20,16 +20,18 @@ mod tap;
 
 /// Accounts, each with one device.
 const CLIENTS: usize = 64;
-/// Without any change seen by anybody, something is stuck. A device has four commits a minute (L10).
+/// Without any change seen by anybody, something is stuck.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a state is asked for that no event tells.
 const LOOK: Duration = Duration::from_millis(50);
+/// A device has four commits a minute (L10), of which the owner has spent some on making the group.
+const REST: Duration = Duration::from_secs(60);
 /// How long a change may come once too often after all have seen all.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(quick: bool) -> anyhow::Result<Report> {
-    let clients = if quick { 8 } else { CLIENTS };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(race(clients))
+    let (clients, rest) = if quick { (8, Duration::ZERO) } else { (CLIENTS, REST) };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(race(clients, rest))
 }
 
 /// A change as one client has seen it.
@@ -49,7 +51,7 @@ struct Member {
 /// Which member has seen something, and when.
 type Told = (usize, Instant, Seen);
 
-async fn race(count: usize) -> anyhow::Result<Report> {
+async fn race(count: usize, rest: Duration) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
     let relay = Process::relay(folder.path()).await?;
     let (address, answers) = tap::tap(relay.address).await?;
@@ -63,6 +65,7 @@ async fn race(count: usize) -> anyhow::Result<Report> {
     }
     let group = gather(&members).await?;
     let before = one_state(&members, group).await?;
+    tokio::time::sleep(rest).await;
 
     let counted = || [&answers.stale, &answers.wait].map(|counter| counter.load(Ordering::Relaxed));
     let ([stale, wait], relay_cpu, own_cpu) = (counted(), cpu_seconds_of(&relay.id())?, cpu());
@@ -115,10 +118,11 @@ async fn race(count: usize) -> anyhow::Result<Report> {
     let method = format!(
         "{count} accounts with one device each, all clients of the SDK with SQLite stores in the temporary folder, one \
          process, over WebSockets to a relay in another process, through a pass in between that counts what the relay \
-         refuses; one group that all are in, one as owner and all others as admins; at one instant each renames it to a \
-         title of its own; every client has to be told every title exactly once, in the same order, and all have to end \
-         in the same epoch, with the same authenticator (RFC 9420, 8.7: it depends on every commit before) and the same \
-         position of the log; else the run fails"
+         refuses; one group that all are in, one as owner and all others as admins; {} s later, at one instant, each \
+         renames it to a title of its own; every client has to be told every title exactly once, in the same order, and \
+         all have to end in the same epoch, with the same authenticator (RFC 9420, 8.7: it depends on every commit \
+         before) and the same position of the log; else the run fails",
+        rest.as_secs()
     );
     Ok(Report { bench: "commits", method, figures })
 }
