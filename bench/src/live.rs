@@ -4,18 +4,18 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_websockets::{ClientBuilder, Message, ServerBuilder};
 
+use crate::process::{Process, cpu_seconds_of};
 use crate::report::{Figure, Report, median};
 
 mod mqtt;
@@ -118,7 +118,7 @@ pub(crate) fn run(quick: bool) -> anyhow::Result<Report> {
 
 async fn round(server: &str, seconds: u64) -> anyhow::Result<Round> {
     let folder = tempfile::tempdir()?;
-    let process = Process::start(server, folder.path()).await?;
+    let process = Process::start(server, folder.path(), Some(0)).await?;
     let (arrivals, mut arrived) = mpsc::unbounded_channel();
     let (began, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let mut tasks = Vec::new();
@@ -147,72 +147,6 @@ async fn round(server: &str, seconds: u64) -> anyhow::Result<Round> {
     let at = |part: f64| latencies[(latencies.len() as f64 * part) as usize] as f64 / 1e6;
     let count = latencies.len() as f64;
     Ok(Round { rate: count / elapsed, cpu_per_million: cpu / count * 1e6, p50_ms: at(0.5), p99_ms: at(0.99) })
-}
-
-/// A server in a process of its own, on core 0 where `taskset` is there.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Process {
-    async fn start(server: &str, folder: &Path) -> anyhow::Result<Process> {
-        let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let own = std::env::current_exe()?;
-        let beside = |name: &str| own.parent().map(|folder| folder.join(name)).unwrap_or_default();
-        let (program, arguments): (PathBuf, Vec<String>) = match server {
-            "sealwire" => {
-                let data = folder.join("relay").display().to_string();
-                // The rate is for people; here the relay is measured.
-                let arguments = ["--listen", &address.to_string(), "--data", &data, "--appends-per-minute", "0"];
-                (beside("sealwire-relay"), arguments.map(str::to_owned).to_vec())
-            }
-            "mosquitto" => {
-                let settings = folder.join("mosquitto.conf");
-                let text = format!(
-                    "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\npersistence_location {}/\nautosave_interval 1\nmax_inflight_messages 64\nlog_type error\n",
-                    folder.display()
-                );
-                std::fs::write(&settings, text)?;
-                ("mosquitto".into(), vec!["-c".into(), settings.display().to_string()])
-            }
-            _ => (own.clone(), vec!["bare-relay".into()]),
-        };
-        // `taskset` replaces itself by the server, so that the process is the server's.
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(&program).args(arguments).env("SEALWIRE_BARE_PORT", port.to_string());
-        command.env("RUST_LOG", "warn").stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().with_context(|| program.display().to_string())?;
-        let process = Process { child, address };
-        for _ in 0..500 {
-            if TcpStream::connect(address).await.is_ok() {
-                return Ok(process);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        bail!("{} does not listen", program.display())
-    }
-
-    fn id(&self) -> String {
-        self.child.id().to_string()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// CPU seconds that a process has used (proc(5): utime and stime, in ticks of 10 ms).
-pub(crate) fn cpu_seconds_of(process: &str) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let behind_name = stat.rsplit_once(") ").context("no process")?.1;
-    let ticks = behind_name.split(' ').skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
-    Ok(ticks / 100.0)
 }
 
 /// A pair at the bare relay: both say which pair they are, and which end.

@@ -1,11 +1,15 @@
-//! Honest numbers: each bench says machine, commit and method, and where it can, runs a peer in the same run.
+//! Honest numbers: each bench says machine, commit and method, and where it can, runs a peer in the same run. Two of them,
+//! `commits` and `kills`, fail where something is lost, comes twice or differs, whatever it costs.
 //! `cargo xtask bench NAME [--json] [--write]` builds and runs this.
 #![forbid(unsafe_code)]
 
+mod commits;
 mod direct;
 mod engine;
+mod kills;
 mod live;
 mod mls;
+mod process;
 mod report;
 mod store;
 mod world;
@@ -28,6 +32,9 @@ struct Arguments {
     /// A shorter run, to see that it works; its figures mean little.
     #[arg(long)]
     quick: bool,
+    /// Of `kills`: when who is killed. A run says which one it had.
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -42,6 +49,13 @@ enum Bench {
     Mls,
     /// The relay beside Mosquitto and a bare WebSocket relay.
     Live,
+    /// Many clients that change one group at the same instant.
+    Commits,
+    /// Clients that are killed in the middle of a conversation, again and again.
+    Kills,
+    /// One of the clients that `kills` kills.
+    #[value(hide = true)]
+    KillsApplication,
     /// The bare WebSocket relay itself, as a process of its own: a peer of `live`.
     #[value(hide = true)]
     BareRelay,
@@ -55,6 +69,9 @@ fn main() -> anyhow::Result<()> {
         Bench::Store => store::run(arguments.quick)?,
         Bench::Mls => mls::run(arguments.quick)?,
         Bench::Live => live::run(arguments.quick)?,
+        Bench::Commits => commits::run(arguments.quick)?,
+        Bench::Kills => kills::run(arguments.quick, arguments.seed)?,
+        Bench::KillsApplication => return kills::application(),
         Bench::BareRelay => return live::bare_relay(),
     };
     finish(&report, &arguments)

@@ -109,7 +109,7 @@ fn log(inbox: usize) -> LogId {
 
 /// CPU seconds of this process: the third and fourth figure behind the state, in ticks of 10 ms (proc(5)).
 fn cpu_seconds() -> anyhow::Result<f64> {
-    crate::live::cpu_seconds_of("self").context("CPU time is read on Linux only")
+    crate::process::cpu_seconds_of("self").context("CPU time is read on Linux only")
 }
 
 fn size(folder: &std::path::Path) -> anyhow::Result<u64> {

@@ -1,12 +1,20 @@
-//! `cargo xtask bench NAME [--json] [--write]`: builds what is measured, then runs it with nothing else beside it.
+//! `cargo xtask bench NAME [--json] [--write] [--quick] [--seed N]`: builds what is measured, then runs it with nothing else
+//! beside it.
 
 use std::process::Command;
 
 use crate::run::{Failure, Workspace, cargo, install, is_there, quietly, step};
 
 /// The benches, and what each needs besides: a program and its Debian package.
-const BENCHES: [(&str, Option<(&str, &str)>); 5] =
-    [("direct", None), ("engine", None), ("mls", None), ("store", None), ("live", Some(("mosquitto", "mosquitto")))];
+const BENCHES: [(&str, Option<(&str, &str)>); 7] = [
+    ("direct", None),
+    ("engine", None),
+    ("mls", None),
+    ("store", None),
+    ("live", Some(("mosquitto", "mosquitto"))),
+    ("commits", None),
+    ("kills", None),
+];
 
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     let names = || BENCHES.map(|(name, _)| name).join(", ");

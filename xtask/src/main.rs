@@ -29,9 +29,10 @@ cargo xtask TASK
                             worlds from seeds, two processes side by side; with --seconds, N seeds at a time until
                             the time is over
   faults [NAME]             plants each fault of sim/faults/ and expects the simulation to find it
-  bench NAME [--json] [--write] [--quick]
-                            direct, engine, mls, store or live: what it costs, beside peers in the same run; with --write
-                            also into docs/results/
+  bench NAME [--json] [--write] [--quick] [--seed N]
+                            direct, engine, mls, store or live: what it costs, beside peers in the same run; commits or
+                            kills: whether it holds when 64 change a group at once, when clients are killed again and
+                            again, and a failure if not; with --write also into docs/results/
   fuzz [TARGET] [--secs N]  libFuzzer on every target, 180 seconds each; extends docs/results/fuzz.md and fuzz/corpus/
   mutants [CRATE]           every change of a line of wire, keys and session that cargo-mutants can think of: which of
                             them no test notices
