@@ -104,15 +104,23 @@ impl Connection {
     }
 
     fn store_append(&mut self, append: store::Append) {
-        let waiting = Waiting::Append { envelope: append.envelope() };
+        let commit = match append.log {
+            LogId::Conversation(id) if append.entry.kind == EntryKind::Commit => Some(id),
+            _ => None,
+        };
+        let waiting = Waiting::Append { envelope: append.envelope(), commit };
         self.store(Operation::Append(append), waiting);
     }
 
-    pub(crate) fn append_stored(&mut self, envelope: EnvelopeId, outcome: Outcome) {
+    pub(crate) fn append_stored(&mut self, envelope: EnvelopeId, commit: Option<ConversationId>, outcome: Outcome) {
         self.appends.in_flight = self.appends.in_flight.saturating_sub(1);
         let (code, text) = match outcome {
             Outcome::Appended { position, .. } => return self.send(FromRelay::Accepted { envelope, position }),
             Outcome::Refused(Refusal::Stale { newest_commit }) => {
+                // It has kept nobody from anything, and its author has to make another.
+                if let Some(rate) = commit.and_then(|id| self.appends.commits.get_mut(&id)) {
+                    rate.give_back();
+                }
                 return self.send(FromRelay::Stale { envelope, newest_commit });
             }
             Outcome::Refused(refusal) => explain(refusal),

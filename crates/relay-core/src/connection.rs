@@ -102,6 +102,7 @@ pub(crate) enum Waiting {
     InboxCheck(Checking),
     Append {
         envelope: EnvelopeId,
+        commit: Option<ConversationId>,
     },
     Page(LogId),
     Ack(LogId),
@@ -312,7 +313,7 @@ impl Connection {
             Waiting::LogIn(stage) => self.log_in_stored(stage, outcome),
             Waiting::Register(stage) => self.register_stored(stage, outcome),
             Waiting::Publish(stage) => self.publish_stored(stage, outcome),
-            Waiting::Append { envelope } => self.append_stored(envelope, outcome),
+            Waiting::Append { envelope, commit } => self.append_stored(envelope, commit, outcome),
             Waiting::Ack(log) => self.ack_stored(log),
             Waiting::Create { request } => self.create_stored(request, outcome),
             Waiting::Blob(stage) => self.blob_stored(stage, outcome),
@@ -357,7 +358,7 @@ impl Connection {
 
     fn store_failed(&mut self, waiting: &Waiting) {
         let envelope = match waiting {
-            Waiting::Append { envelope } => Some(*envelope),
+            Waiting::Append { envelope, .. } => Some(*envelope),
             _ => None,
         };
         self.fail(Code::StoreFailed, 0, envelope, BUSY_RETRY_MS, "the relay's store failed; nothing was accepted");

@@ -77,6 +77,11 @@ impl Rate {
         (self.earned_at - now).saturating_sub(self.burst_us).div_ceil(1_000)
     }
 
+    /// What was taken last was not used.
+    pub(crate) fn give_back(&mut self) {
+        self.earned_at = self.earned_at.saturating_sub(self.interval_us);
+    }
+
     /// Whether nothing is owed: a fresh one would answer alike.
     pub(crate) fn is_fresh(&self, now: Time) -> bool {
         self.earned_at <= microseconds(now)

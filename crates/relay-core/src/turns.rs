@@ -48,7 +48,7 @@ impl Turns {
 
     /// What became of an operation.
     pub fn note(&mut self, now: Time, operation: &Operation, outcome: &Outcome) {
-        let Operation::Append(Append { log: LogId::Conversation(conversation), writer, .. }) = operation else {
+        let Operation::Append(Append { log: LogId::Conversation(conversation), writer, entry, .. }) = operation else {
             return;
         };
         let key = (*conversation, *writer);
@@ -56,6 +56,12 @@ impl Turns {
             Outcome::Appended { repeated: false, .. } => {
                 if let Some(waiting) = self.waiting.get_mut(&key) {
                     waiting.stale = 0;
+                }
+                // What its turn was for is done.
+                if entry.kind == EntryKind::Commit
+                    && self.turns.get(conversation).is_some_and(|(whose, _)| whose == writer)
+                {
+                    self.turns.remove(conversation);
                 }
             }
             Outcome::Refused(Refusal::Stale { newest_commit }) => self.note_stale(now, key, *newest_commit),
@@ -157,6 +163,21 @@ mod tests {
         assert_eq!(turns.waits_until(START, &commit(ALICE)), None);
         stale(&mut turns, START, [5]);
         assert!(turns.waits_until(START, &commit(ALICE)).is_some());
+    }
+
+    /// A turn is for one commit: others wait no longer than for that. What does not end it: a message, another's commit, the
+    /// same one again.
+    #[test]
+    fn a_turn_ends_with_its_commit() {
+        let mut turns = Turns::default();
+        stale(&mut turns, START, 1..4);
+        let appended = |repeated| Outcome::Appended { position: Position(9), repeated };
+        turns.note(START, &append(TALK, BOB, EntryKind::Message), &appended(false));
+        turns.note(START, &commit(ALICE), &appended(false));
+        turns.note(START, &commit(BOB), &appended(true));
+        assert!(turns.waits_until(START, &commit(ALICE)).is_some());
+        turns.note(START, &commit(BOB), &appended(false));
+        assert_eq!(turns.waits_until(START, &commit(ALICE)), None);
     }
 
     /// Once in thirty seconds and device, at the limit and one before it.

@@ -165,6 +165,11 @@ impl Work {
             }
             self.part(&mut group);
             self.commit(&mut group);
+            while self.has_waited_enough() {
+                let mut next = Group::default();
+                self.part(&mut next);
+                self.commit(&mut next);
+            }
             if group.sweeps {
                 self.sweep();
             }
@@ -191,6 +196,12 @@ impl Work {
                 None => group.put(handed),
             }
         }
+    }
+
+    /// Whether something waits for a turn that its commit has ended.
+    fn has_waited_enough(&self) -> bool {
+        let at = now();
+        self.waiting.iter().any(|handed| self.turns.waits_until(at, &handed.operation).is_none())
     }
 
     fn commit(&mut self, group: &mut Group) {

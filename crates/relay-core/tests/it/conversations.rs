@@ -201,6 +201,22 @@ fn commits_have_a_rate() {
     assert!(matches!(world.ask(alice, &commit)[0], FromRelay::Accepted { .. }));
 }
 
+/// L10: a commit that lost has kept nobody from anything. Whoever loses against many makes another at once.
+#[test]
+fn a_stale_commit_costs_nothing() {
+    let Group { mut world, alice, .. } = group();
+    for number in 0..3 * COMMITS_PER_MINUTE as u8 {
+        let late = append(entry(EntryKind::Commit, 60 + number, 0), None);
+        assert!(matches!(world.ask(alice, &late)[0], FromRelay::Stale { .. }));
+    }
+    for number in 0..COMMITS_PER_MINUTE as u8 {
+        let commit = append(entry(EntryKind::Commit, 30 + number, 1 + u64::from(number)), None);
+        assert!(matches!(world.ask(alice, &commit)[0], FromRelay::Accepted { .. }));
+    }
+    let commit = append(entry(EntryKind::Commit, 40, 1 + u64::from(COMMITS_PER_MINUTE)), None);
+    assert_eq!(world.refusal(alice, &commit), Code::RateLimited, "and earns nothing");
+}
+
 /// L6: signed on request, at most once a second, and it verifies.
 #[test]
 fn a_head_is_signed_by_the_relay() {
