@@ -31,6 +31,8 @@ pub(crate) struct Stepped {
     pub(crate) queued: Vec<(Ticket, u64)>,
     /// Groups that this device begins.
     pub(crate) groups: Vec<ConversationId>,
+    /// Commands that were done, or will be.
+    pub(crate) done: Vec<Ticket>,
     /// Commands that were refused.
     pub(crate) refused: Vec<(Ticket, Refusal)>,
     /// Codes that this device shows.
@@ -131,6 +133,7 @@ impl Device {
             events: Vec::new(),
             queued: Vec::new(),
             groups: Vec::new(),
+            done: Vec::new(),
             refused: Vec::new(),
             codes: Vec::new(),
             linked: false,
@@ -340,6 +343,7 @@ fn perform(output: Output, stepped: &mut Stepped) {
         Output::Reply(_, Ok(Reply::Group(id))) => stepped.groups.push(id),
         Output::Reply(_, Ok(Reply::LinkCode(secret))) => stepped.codes.push(secret),
         Output::Reply(ticket, Err(refusal)) => stepped.refused.push((ticket, refusal)),
+        Output::Reply(ticket, Ok(Reply::Done)) => stepped.done.push(ticket),
         Output::Reply(_, Ok(_)) => {}
     }
 }

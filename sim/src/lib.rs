@@ -10,6 +10,7 @@ mod conversation;
 mod device;
 mod dice;
 mod relay;
+mod wishes;
 mod world;
 
 pub use conversation::{ConversationReport, run as run_conversation};

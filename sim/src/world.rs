@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealwire_engine::{
-    CodeSecret, Command, ConversationKind, ConversationView, Event, GroupChange, Incoming, Input, LogInProblem, Mode,
-    QuarantineReason, Refusal, Role, Suite, To, UnsentReason,
+    CodeSecret, Command, ConversationKind, ConversationView, Event, GroupChange, Incoming, Input, LogInProblem,
+    MessageState, Mode, QuarantineReason, Refusal, Role, Suite, To, UnsentReason,
 };
 use sealwire_relay_core::Input as RelayInput;
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::handle::Handle;
-use sealwire_wire::{AccountId, ConversationId, LogId, Position, Time};
+use sealwire_wire::{AccountId, ConversationId, InboxAddress, LogId, Position, Time};
 
 use crate::check::{self, CANARY, Expected, Violation, Wiretap};
 use crate::device::{Device, Stepped, Talks, ToNetwork, Trouble, send};
 use crate::dice::Dice;
 use crate::relay::{ConnectionId, SimRelay, ToNetwork as FromRelay};
+use crate::wishes::{Attendance, Wish, Wishes};
 
 /// When the world begins: some day in 2026, so that nothing is near zero.
 const BEGIN: Time = Time(1_790_000_000_000);
@@ -119,8 +120,8 @@ struct Weather {
     relay_commit_fails: u64,
 }
 
-/// A message on its way: whose, who may read it and has to, and what.
-type AskedInGroup = (usize, Vec<(usize, bool)>, String);
+/// A message on its way: whose, in which group, who may read it and has to, and what.
+type AskedInGroup = (usize, ConversationId, Vec<(usize, bool)>, String);
 
 struct World {
     seed: u64,
@@ -167,6 +168,10 @@ struct World {
     asked_in_group: BTreeMap<u64, AskedInGroup>,
     expected_in_groups: Vec<Expected>,
     expected: Vec<Expected>,
+    wishes: Wishes,
+    attendance: Attendance,
+    /// Whose each inbox is: the number of a person.
+    inboxes: BTreeMap<InboxAddress, usize>,
     wiretap: Wiretap,
     /// Devices whose store was put back.
     lost_place: BTreeSet<usize>,
@@ -230,6 +235,9 @@ impl World {
             asked_in_group: BTreeMap::new(),
             expected_in_groups: Vec::new(),
             expected: Vec::new(),
+            wishes: Wishes::default(),
+            attendance: Attendance::default(),
+            inboxes: BTreeMap::new(),
             wiretap: Wiretap::default(),
             lost_place: BTreeSet::new(),
             jumped: false,
@@ -451,7 +459,7 @@ impl World {
         };
         let readers: Vec<(usize, bool)> =
             others.iter().map(|r| (*r, !self.changing && members.contains(r) && is_in(r))).collect();
-        self.asked_in_group.insert(self.next_ticket, (device, readers, text));
+        self.asked_in_group.insert(self.next_ticket, (device, id, readers, text));
         self.command(device, Command::Send { to: To::Group(id), part, in_reply_to: None })
     }
 
@@ -469,6 +477,11 @@ impl World {
             _ => GroupChange::Leave,
         };
         self.note(&format!("{device} wants {change:?}"));
+        let own = self.accounts.iter().find(|(_, person)| **person == self.persons[device]).map(|(own, _)| *own);
+        if let Some(account) = own {
+            let wish = Wish { device, account, conversation: id, change: change.clone() };
+            self.wishes.ask(self.next_ticket, wish);
+        }
         self.command(device, Command::Change { conversation: id, change })
     }
 
@@ -555,6 +568,9 @@ impl World {
             message.certain &= message.way.0 != device;
         }
         self.lost_place.insert(device);
+        self.wishes.are_lost(device);
+        let authors = &self.authors;
+        self.attendance.is_lost(device, |text| authors.get(text) == Some(&device));
         let lost: BTreeSet<&String> = before.difference(&after).map(|(_, _, text)| text).collect();
         for message in &mut self.expected {
             let unsent_in_after = message.way.0 == device && !after.iter().any(|(_, _, text)| *text == message.text);
@@ -580,6 +596,9 @@ impl World {
             return Ok(());
         }
         let stepped = self.devices[device].step(input, self.now, self.weather.device);
+        if let Some(inbox) = self.devices[device].inbox() {
+            self.inboxes.insert(inbox, self.persons[device]);
+        }
         self.stepped(device, stepped)
     }
 
@@ -591,8 +610,9 @@ impl World {
                 self.authors.insert(text.clone(), from);
                 self.expected.push(Expected { way: (self.persons[from], to), text, certain });
             }
-            if let Some((from, readers, text)) = self.asked_in_group.remove(&ticket) {
+            if let Some((from, group, readers, text)) = self.asked_in_group.remove(&ticket) {
                 self.note(&format!("{from} -> group: {text} is saved as message {number}"));
+                self.attendance.was_queued(from, number, group, text.clone(), self.now);
                 self.expect_in_group(from, readers, &text, true);
             }
         }
@@ -603,7 +623,9 @@ impl World {
                 self.groups.push((id, members.into_iter().chain([self.persons[device]]).collect()));
             }
         }
+        stepped.done.into_iter().for_each(|ticket| self.wishes.was_taken(ticket));
         for (ticket, refusal) in stepped.refused {
+            self.wishes.was_refused(ticket);
             self.asked.remove(&ticket);
             self.asked_in_group.remove(&ticket);
             if self.talks.mode == Mode::Mls && is_about_groups(&refusal) || self.links && is_about_devices(&refusal) {
@@ -622,7 +644,11 @@ impl World {
             self.after(1_000, Coming::Start(device));
         }
         for event in stepped.events {
+            self.wishes.hear(device, &event);
             self.event(device, event)?;
+        }
+        if self.wishes.has_any(device) {
+            self.wishes.look(device, &self.devices[device].conversations());
         }
         for wish in stepped.network {
             self.wish(device, wish);
@@ -669,11 +695,12 @@ impl World {
         let lost: Vec<u64> =
             self.asked_in_group.iter().filter(|(_, (from, ..))| *from == device).map(|(t, _)| *t).collect();
         for ticket in lost {
-            if let Some((from, readers, text)) = self.asked_in_group.remove(&ticket) {
+            if let Some((from, _, readers, text)) = self.asked_in_group.remove(&ticket) {
                 self.expect_in_group(from, readers, &text, false);
             }
         }
         self.begun.retain(|(who, _)| *who != device);
+        self.wishes.may_be_lost(device);
     }
 
     fn expect_in_group(&mut self, from: usize, readers: Vec<(usize, bool)>, text: &str, saved: bool) {
@@ -691,6 +718,12 @@ impl World {
 
     fn event(&mut self, device: usize, event: Event) -> Result<(), Violation> {
         self.note(&format!("{device}: {}", name_of(&event)));
+        if let Event::State { number, state: MessageState::Accepted, .. } = event
+            && !self.relay_restored
+        {
+            let people: BTreeSet<usize> = self.persons.iter().copied().collect();
+            self.attendance.was_accepted(device, number, people.into_iter());
+        }
         match event {
             Event::Message(message) => {
                 let wait = self.dice.between(1, 3_000);
@@ -797,10 +830,23 @@ impl World {
         self.wiretap.look(&bytes)?;
         self.wiretap.hear(id, &bytes);
         if self.relay_is_up {
+            self.note_rosters();
             let out = self.relay.input(id, RelayInput::Bytes(bytes), self.now);
+            self.note_rosters();
             self.deliver(out)?;
         }
         Ok(())
+    }
+
+    /// Who is in which group now.
+    fn note_rosters(&mut self) {
+        for (id, _) in &self.groups {
+            for inbox in self.relay.roster(LogId::Conversation(*id)).unwrap_or_default() {
+                if let Some(person) = self.inboxes.get(&inbox) {
+                    self.attendance.is_in(*id, *person, self.now);
+                }
+            }
+        }
     }
 
     fn deliver(&mut self, out: Vec<FromRelay>) -> Result<(), Violation> {
@@ -871,6 +917,12 @@ impl World {
             message.certain &= !(has_others && self.lost_place.contains(&message.way.1));
         }
         for (reader, device) in self.devices.iter().enumerate() {
+            let shown = device.history(true);
+            let is_wrong =
+                |said: &&(AccountId, bool, String)| said.1 && !self.attendance.is_for(self.persons[reader], &said.2);
+            if let Some((_, _, text)) = shown.iter().find(is_wrong).filter(|_| !self.relay_restored) {
+                return Err(format!("L2: {reader} reads {text}, said in a group that it was not in"));
+            }
             if self.persons[reader] != reader {
                 // What was said before it was linked is not handed over; once is enough for the rest.
                 check::once(&device.history(false))?;
@@ -925,8 +977,15 @@ impl World {
             if !self.is_listed(index) {
                 continue;
             }
-            for view in device.conversations() {
+            let views = device.conversations();
+            if let Some(wish) = self.wishes.left(index, &views) {
+                return Err(format!("L10: {index} wants {wish:?}, which was neither done nor refused"));
+            }
+            for view in views {
                 let id = view.conversation;
+                if view.active && !view.out && view.leaving && view.members.len() > 1 {
+                    return Err(format!("C5: {index} asked to leave {id:?}, and is still in it"));
+                }
                 if view.active && view.missing_devices > 0 {
                     return Err(format!("C7: a device of {index}'s account is not in {id:?}"));
                 }

@@ -179,6 +179,8 @@ pub struct ConversationView {
     pub read_upto: Position,
     /// Changes that wait for their turn.
     pub waiting: usize,
+    /// Whether the person asked to leave it, and nobody has removed them yet.
+    pub leaving: bool,
     /// Devices of the own account that are not in it yet.
     pub missing_devices: usize,
 }

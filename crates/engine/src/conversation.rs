@@ -239,6 +239,21 @@ enum Want {
     Update,
 }
 
+impl Want {
+    /// Whom it is about, where it is about somebody.
+    fn account(&self) -> Option<AccountId> {
+        match self {
+            Want::Add(account) | Want::Remove(account) | Want::SetRole(account, _) => Some(*account),
+            Want::AddDevice(_) | Want::DropDevice(_) | Want::Readmit(_) | Want::Rename(_) | Want::Update => None,
+        }
+    }
+
+    /// Whether a person has said so; the rest is seen from the conversation.
+    fn is_of_person(&self) -> bool {
+        matches!(self, Want::Add(_) | Want::Remove(_) | Want::Rename(_) | Want::SetRole(..))
+    }
+}
+
 /// A commit of this device that waits for its position.
 struct Pending {
     envelope: EnvelopeId,
@@ -433,7 +448,7 @@ impl Conversation {
 
     /// Whether messages may be sealed: nothing is while a commit waits (L3).
     pub(crate) fn may_seal(&self) -> bool {
-        self.is_caught_up() && self.pending.is_none() && !self.must_update
+        self.is_caught_up() && self.pending.is_none() && !self.must_update && self.may_seal_unrenewed()
     }
 
     /// Whether a person may write into it: it is there, or about to begin.
@@ -923,6 +938,7 @@ fn conversation_view(id: ConversationId, conversation: &Conversation, missing_de
         authenticator: group.map(Group::epoch_authenticator).unwrap_or_default(),
         read_upto: conversation.cursor,
         waiting: conversation.wants.len(),
+        leaving: conversation.wants_out,
         missing_devices,
     }
 }
@@ -938,6 +954,16 @@ pub(crate) use desk;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// C11: while the relay puts off the commit that replaces own keys, so much is sealed without, and no more.
+    #[test]
+    fn so_much_is_sealed_without_new_keys() {
+        let mut conversation = Conversation::new(ConversationId([1; 32]), ConversationKind::Group, None, Time(0));
+        for (sealed, may) in [(0, true), (999, true), (1_000, false), (1_001, false)] {
+            conversation.sealed = sealed;
+            assert_eq!(conversation.may_seal_unrenewed(), may, "after {sealed}");
+        }
+    }
 
     /// C4, C10: into which group a device is led that has lost its own one, and by whom.
     #[test]

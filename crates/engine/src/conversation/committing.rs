@@ -309,7 +309,10 @@ impl Engine {
         {
             group.delete(&mut self.mls);
         }
-        let dropped: Vec<_> = if adds { conversation.adds().collect() } else { Vec::new() };
+        let dropped: Vec<_> = match adds {
+            true => conversation.adds().map(Some).collect(),
+            false => conversation.wants.iter().filter(|want| want.is_of_person()).map(Want::account).collect(),
+        };
         match adds {
             true => {
                 conversation.wants.retain(|want| !matches!(want, Want::Add(_) | Want::AddDevice(_) | Want::Readmit(_)));
@@ -319,7 +322,7 @@ impl Engine {
         self.save_conversation(turn, id);
         self.save_intent(turn, id);
         for account in dropped {
-            turn.event(Event::NotDone { conversation: id, account: Some(account) });
+            turn.event(Event::NotDone { conversation: id, account });
         }
     }
 
@@ -450,6 +453,10 @@ impl Engine {
         self.other_devices().for_each(|device| again.wants(Want::AddDevice(device)));
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         (again.nonce, again.lost, again.grown_at) = (conversation.nonce, lost, conversation.grown_at);
+        if again.kind == ConversationKind::Group {
+            let wanted = std::mem::take(&mut conversation.wants);
+            wanted.into_iter().filter(Want::is_of_person).for_each(|want| again.wants(want));
+        }
         again.rewritten = true;
         if let Some(before) = self.conversations.insert(id, again).and_then(|before| before.group) {
             before.delete(&mut self.mls);
@@ -473,6 +480,16 @@ impl Engine {
         self.save_intent(turn, id);
         self.fail_in_conversation(turn, id, UnsentReason::NoMember);
         turn.event(Event::NotDone { conversation: id, account: None });
+    }
+
+    /// The relay does not take the commit now. One that only replaces own keys stands in front of no message meanwhile (C11).
+    fn put_off_commit(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {
+        self.pause_commits(turn, id, failed);
+        let waits = |c: &&Conversation| c.wants.iter().all(|want| *want == Want::Update) && !c.seeks && !c.must_update;
+        let may_wait = self.conversations.get(&id).filter(waits).is_some_and(Conversation::may_seal_unrenewed);
+        if may_wait && !self.conversations.get(&id).is_some_and(Conversation::is_about_to_begin) {
+            self.drop_pending(turn, id);
+        }
     }
 
     fn pause_commits(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {
@@ -521,7 +538,7 @@ impl Engine {
         let Some(id) = self.pending_of(envelope) else { return false };
         match failed.code {
             Code::StoreFailed | Code::ShuttingDown | Code::Restored | Code::WrongOrder => {}
-            Code::Busy | Code::RateLimited => self.pause_commits(turn, id, failed),
+            Code::Busy | Code::RateLimited => self.put_off_commit(turn, id, failed),
             Code::TooLarge => {
                 self.drop_pending(turn, id);
                 self.cannot_commit(turn, id, true);
@@ -685,7 +702,14 @@ impl Engine {
         }
         conversation.pending = None;
         conversation.forget_claimed();
-        conversation.wants.clear();
+        let wanted = std::mem::take(&mut conversation.wants);
+        if conversation.kind == ConversationKind::Group {
+            // Begun already, by a newer store of this device or another own one: what was wanted of one that is new may have
+            // been done, and undone since.
+            for want in wanted.iter().filter(|want| want.is_of_person()) {
+                turn.event(Event::NotDone { conversation: id, account: want.account() });
+            }
+        }
         (conversation.cursor, conversation.chain) = (Position::START, chain_start(id));
         self.save_conversation(turn, id);
         self.save_intent(turn, id);

@@ -48,7 +48,8 @@ impl Engine {
         if let Some(group) = &conversation.group {
             conversation.lost = Some(Lost::of(group));
         }
-        conversation.wants.clear();
+        // What a person wants of it is done once the way back is found.
+        conversation.wants.retain(Want::is_of_person);
         turn.event(Event::Behind { conversation: id });
         self.save_conversation(turn, id);
         self.save_intent(turn, id);

@@ -11,7 +11,7 @@ use sealwire_wire::limits::{BLOB_MAX, HELD_MAX};
 use sealwire_wire::{AccountId, BlobHash, DeviceId, EnvelopeId, Position, Time};
 use tls_codec::{TlsDeserializeBytes, TlsSerialize, TlsSize};
 
-use super::{Conversation, Lost, desk};
+use super::{Conversation, Lost, Want, desk};
 use crate::connection::Asked;
 use crate::contacts::Contact;
 use crate::engine::Engine;
@@ -192,6 +192,9 @@ impl Engine {
             conversation.grown_at = before.grown_at.max(before.cursor);
             if !before.removed {
                 conversation.asked_for = before.asked_for;
+                if data.kind == ConversationKind::Group {
+                    conversation.wants = before.wants.into_iter().filter(Want::is_of_person).collect();
+                }
                 conversation.missed_behind = before.missed_behind.filter(|_| before.behind);
                 // Who came meanwhile is known only from here on.
                 let is_known =

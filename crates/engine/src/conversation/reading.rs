@@ -664,6 +664,9 @@ impl Engine {
 
 /// Messages after which own keys are replaced (C11).
 const UPDATE_AFTER_MESSAGES: u32 = 100;
+/// Messages that are sealed at the most while the relay puts the commit off that replaces own keys: one that never takes it
+/// does not keep a device on its keys for ever.
+const UPDATE_WITHIN_MESSAGES: u32 = 1_000;
 /// How long they last at the most: a day, and ten minutes for each device where that is more.
 const UPDATE_AFTER_MS: u64 = sealwire_wire::limits::DAY_MS;
 const UPDATE_AFTER_MS_PER_LEAF: u64 = 10 * 60 * 1_000;
@@ -719,6 +722,11 @@ impl Conversation {
         if self.update_due.is_some_and(|due| now >= due) {
             self.update_due = Some(now.plus(DIRECTION_MS));
         }
+    }
+
+    /// Whether messages may go before a commit that replaces own keys.
+    pub(super) fn may_seal_unrenewed(&self) -> bool {
+        self.sealed < UPDATE_WITHIN_MESSAGES
     }
 
     /// C11.

@@ -3,7 +3,7 @@
 use sealwire_engine::*;
 use sealwire_wire::content::Part;
 use sealwire_wire::frame::ToRelay;
-use sealwire_wire::limits::UNACKNOWLEDGED_MAX;
+use sealwire_wire::limits::{COMMITS_PER_MINUTE, UNACKNOWLEDGED_MAX};
 use sealwire_wire::{AccountId, ConversationId, LogId};
 
 use crate::world::World;
@@ -328,6 +328,27 @@ fn keys_are_replaced_on_schedule() {
     world.pass(6_000);
     assert_eq!(world.shown(1).len(), 101);
     agree(&mut world, &[0, 1], id);
+}
+
+/// C11: a relay that takes no commit for now (L10) holds up no message.
+#[test]
+fn a_commit_that_is_put_off_holds_up_no_message() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    world.pass(60_000);
+    let epoch = |world: &mut World| {
+        let Ok(Reply::Conversations(views)) = world.command(0, Command::Conversations) else { panic!() };
+        views[0].epoch
+    };
+    let before = epoch(&mut world);
+    for i in 0..700 {
+        world.write(0, 1, &format!("{i}"));
+        world.pass(1);
+    }
+    assert_eq!(world.shown(1).len(), 701, "each at once");
+    assert_eq!(epoch(&mut world), before + u64::from(COMMITS_PER_MINUTE), "one for each hundred, and four in a minute");
+    world.pass(60_000);
+    assert!(epoch(&mut world) > before + u64::from(COMMITS_PER_MINUTE), "and the next one when it may");
 }
 
 /// L4, and persist before send: the process ends at every point at which it can, of either side.
