@@ -141,6 +141,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 10)]
         timeout: u64,
     },
+    /// Why something could not be opened, and what was done about it.
+    Explain {
+        /// The beginning of an envelope's id [default: all that was rejected].
+        envelope: Option<String>,
+    },
     /// Watch it happen: a relay, conversations, a group, and what the relay could see. Needs no account.
     Demo {
         /// Leave the relay's files here.

@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod chat;
 mod doctor;
+mod explain;
 mod group;
 mod home;
 mod init;
@@ -76,6 +77,7 @@ async fn with_account(home: &std::path::Path, screen: Screen, command: Command) 
         Command::Reclaim => account::reclaim(home, screen).await,
         Command::TrustRelay { timeout } => account::trust_relay(home, screen, Duration::from_secs(timeout)).await,
         Command::Doctor { timeout } => doctor::doctor(home, screen, Duration::from_secs(timeout)).await,
+        Command::Explain { envelope } => explain::explain(home, screen, envelope.as_deref()).await,
         Command::Demo { .. } | Command::Completions { .. } => Ok(()),
     }
 }

@@ -67,17 +67,24 @@ impl Engine {
             Ok(Entry { kind: EntryKind::Direct, envelope, body: Body::Inline(body), .. }) => (envelope, body),
             Ok(Entry { kind: EntryKind::Welcome, envelope, body, .. }) => {
                 if let Err(reason) = self.receive_welcome(turn, position, at, envelope, body) {
-                    self.quarantine(turn, position, Some(envelope), reason, bytes);
+                    self.quarantine(turn, None, position, Some(envelope), reason, bytes);
                 }
                 return;
             }
             Ok(other) => {
-                return self.quarantine(turn, position, Some(other.envelope), QuarantineReason::Unsupported, bytes);
+                return self.quarantine(
+                    turn,
+                    None,
+                    position,
+                    Some(other.envelope),
+                    QuarantineReason::Unsupported,
+                    bytes,
+                );
             }
-            Err(_) => return self.quarantine(turn, position, None, QuarantineReason::Malformed, bytes),
+            Err(_) => return self.quarantine(turn, None, position, None, QuarantineReason::Malformed, bytes),
         };
         let Ok(header) = Header::parse(&body) else {
-            return self.quarantine(turn, position, Some(envelope), QuarantineReason::Malformed, bytes);
+            return self.quarantine(turn, None, position, Some(envelope), QuarantineReason::Malformed, bytes);
         };
         // Behind one that is held, so that a sender's messages stay in order.
         let waits_behind = self.held.values().any(|held| held.hint == header.sender);
@@ -112,7 +119,7 @@ impl Engine {
             return Opening::NeedsSender;
         }
         if let Err(reason) = self.try_open(turn, account, at, envelope, header, body) {
-            self.quarantine(turn, position, Some(envelope), reason, entry);
+            self.quarantine(turn, None, position, Some(envelope), reason, entry);
         }
         Opening::Done
     }
@@ -363,20 +370,22 @@ impl Engine {
     pub(crate) fn reject_held(&mut self, turn: &mut Turn<'_>, hint: DeviceHint, reason: QuarantineReason) {
         for held in self.take_held(turn, hint) {
             let envelope = Entry::decode(held.entry.as_slice()).ok().map(|entry| entry.envelope);
-            self.quarantine(turn, held.position, envelope, reason, held.entry.as_slice());
+            self.quarantine(turn, None, held.position, envelope, reason, held.entry.as_slice());
         }
     }
 
+    /// Keeps what is known of an entry that was rejected, of the inbox or of a conversation's log.
     pub(crate) fn quarantine(
         &mut self,
         turn: &mut Turn<'_>,
+        conversation: Option<ConversationId>,
         position: Position,
         envelope: Option<EnvelopeId>,
         reason: QuarantineReason,
         bytes: &[u8],
     ) {
         let hash = blob_hash(bytes).0;
-        let record = QuarantineRecord { position, reason: reason as u8, envelope, at: turn.now, hash };
+        let record = QuarantineRecord { conversation, position, reason: reason as u8, envelope, at: turn.now, hash };
         let slot = self.progress.rejected % QUARANTINE_MAX;
         self.progress.rejected += 1;
         self.save_progress(turn);

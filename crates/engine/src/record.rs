@@ -422,6 +422,8 @@ pub(crate) struct UnshownRecord {
 
 #[derive(TlsSerialize, TlsDeserializeBytes, TlsSize)]
 pub(crate) struct QuarantineRecord {
+    /// The conversation in whose log it stood; else it was in the inbox.
+    pub(crate) conversation: Option<ConversationId>,
     pub(crate) position: Position,
     pub(crate) reason: u8,
     pub(crate) envelope: Option<EnvelopeId>,
@@ -531,7 +533,9 @@ impl StoredState {
 /// A rejected envelope.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredQuarantine {
-    /// Where it stood in the inbox.
+    /// In which conversation's log it stood; `None`: in the inbox.
+    pub conversation: Option<ConversationId>,
+    /// Where it stood there.
     pub position: Position,
     /// Why it was rejected.
     pub reason: QuarantineReason,
@@ -548,6 +552,7 @@ impl StoredQuarantine {
     pub fn decode(value: &[u8]) -> Option<StoredQuarantine> {
         let record: QuarantineRecord = decode(value).ok()?;
         Some(StoredQuarantine {
+            conversation: record.conversation,
             position: record.position,
             reason: QuarantineReason::ALL.into_iter().find(|reason| *reason as u8 == record.reason)?,
             envelope: record.envelope,

@@ -35,6 +35,14 @@ fn somebody_who_is_blocked_is_not_heard() {
     assert!(!format!("{heard:?}").contains("hear me"));
     world.run("bob", &["send", "alice", "no"]).exits(3).says("blocked");
     world.run("bob", &["doctor"]).done().prints("from somebody who is blocked");
+    let why = world.run("bob", &["explain"]).done().prints("from somebody who is blocked").prints("done:  dropped");
+    assert!(!format!("{why:?}").contains("hear me"), "redacted");
+    let rejected = world.run("bob", &["explain", "--json"]).done().objects("rejected").remove(0);
+    let envelope = rejected["envelope"].as_str().unwrap().to_owned();
+    assert_eq!(rejected["reason"], "Blocked");
+    world.run("bob", &["explain", &envelope[..6]]).done().prints("why:");
+    world.run("bob", &["explain", "no-such"]).exits(3).says("nothing was rejected");
+    world.run("carol", &["explain"]).done().prints("nothing was rejected, and every conversation can be followed");
     world.run("bob", &["unblock", "alice"]).done().prints("alice@test accepted");
     world.run("alice", &["send", "bob", "and now?"]).done();
     world.run("bob", &["listen", "--once", "1"]).done().prints("and now?");

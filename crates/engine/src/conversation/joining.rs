@@ -84,7 +84,7 @@ impl Engine {
         }
         for (envelope, held) in self.take_welcomes(turn, hash) {
             if let Err(reason) = self.join(turn, &whole) {
-                self.quarantine(turn, held.position, Some(envelope), reason, &whole);
+                self.quarantine(turn, None, held.position, Some(envelope), reason, &whole);
             }
         }
     }
@@ -92,7 +92,7 @@ impl Engine {
     /// The relay has no such blob, or another one under its name.
     fn give_up_blob(&mut self, turn: &mut Turn<'_>, hash: BlobHash) {
         for (envelope, held) in self.take_welcomes(turn, hash) {
-            self.quarantine(turn, held.position, Some(envelope), QuarantineReason::BadWelcome, &hash.0);
+            self.quarantine(turn, None, held.position, Some(envelope), QuarantineReason::BadWelcome, &hash.0);
         }
     }
 

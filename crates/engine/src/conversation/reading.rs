@@ -255,10 +255,10 @@ impl Engine {
         let before = conversation.place();
         conversation.note_chain(*position, chain_step(before.chain, *position, bytes));
         let Ok(entry) = Entry::decode(bytes) else {
-            return self.quarantine(turn, *position, None, QuarantineReason::Malformed, bytes);
+            return self.quarantine(turn, Some(id), *position, None, QuarantineReason::Malformed, bytes);
         };
         if let Err(reason) = self.take_entry(turn, id, *position, *at, &entry, bytes) {
-            self.quarantine(turn, *position, Some(entry.envelope), reason, bytes);
+            self.quarantine(turn, Some(id), *position, Some(entry.envelope), reason, bytes);
         }
     }
 
