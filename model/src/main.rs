@@ -9,6 +9,7 @@ use sealwire_model::configurations;
 use sealwire_model::graph::{Found, calm_trace, search};
 use sealwire_model::state::DEVICES;
 use sealwire_model::verdict::Verdict;
+use sealwire_model::way_out::End;
 use stateright::{Checker, Model};
 
 /// Up to so many states, `stateright` counts too.
@@ -40,11 +41,14 @@ fn main() -> ExitCode {
                 found.states
             ));
         }
+        for (end, (states, _)) in &found.ends {
+            excused(*end).into_iter().for_each(|why| println!("    excused  {states} states: {why}"));
+        }
         for finding in Verdict::of(&on, &found) {
             let sentence = format!("{}: {} states: {}", title(&on), finding.states, finding.what);
             let story = tell(&on, &found, finding.first);
             match finding.verdict {
-                Verdict::Told => println!("    told     {} states: {}", finding.states, finding.what),
+                Verdict::Told => println!("    told  {} states: {}", finding.states, finding.what),
                 Verdict::Open(id) => open.push(format!("{id}  {sentence}\n{story}")),
                 Verdict::Fails => fails.push(format!("{sentence}\n{story}")),
             }
@@ -80,6 +84,15 @@ fn row(on: &Configuration, found: &Found, seconds: f64) -> String {
 
 fn title(on: &Configuration) -> String {
     format!("{}, {}", on.name, if on.pair { "of two" } else { "group" })
+}
+
+/// Why a state ends well though somebody has not seen a text.
+fn excused(end: End) -> Vec<&'static str> {
+    let End::Well(excused) = end else { return Vec::new() };
+    let author_lost_it =
+        excused.author_lost_it.then_some("a text was not shown, and its author's store was put back to before it");
+    let author_removed = excused.author_removed.then_some("a text was not shown, and its author was removed");
+    author_lost_it.into_iter().chain(author_removed).collect()
 }
 
 /// How it comes to a state, and what happens then.

@@ -123,7 +123,7 @@ fn clippy(workspace: &Workspace) -> Result<(), Failure> {
     step("clippy", &mut clippy)
 }
 
-/// About a minute and a half on one core, and the largest of its searches takes a quarter of a gigabyte.
+/// About a minute and a half on one core, and 0.7 GB.
 fn model(workspace: &Workspace) -> Result<(), Failure> {
     step("model", cargo(workspace).args(["run", "--release", "--quiet", "-p", "sealwire-model"]))
 }
