@@ -14,6 +14,7 @@ type Row = (&'static str, u8, &'static [&'static str]);
 const CRATES: &[Row] = &[
     ("sealwire-wire", 1, &[]),
     ("sealwire-keys", 1, &["sealwire-wire"]),
+    ("sealwire-model", 1, &[]),
     ("sealwire-session", 2, &["sealwire-keys", "sealwire-wire"]),
     ("sealwire-store", 2, &["sealwire-keys", "sealwire-wire"]),
     ("sealwire-engine", 3, &["sealwire-keys", "sealwire-session", "sealwire-wire"]),
