@@ -862,6 +862,14 @@ impl Engine {
         self.link.to_refresh.extend(self.outgoing.values().filter_map(waiting));
     }
 
+    /// L11: what was accepted behind the end of a log is there no more, whoever has confirmed it: another device of theirs may
+    /// not have read it.
+    pub(crate) fn say_again_what_is_gone(&mut self, turn: &mut Turn<'_>, id: ConversationId, length: Position) {
+        for number in self.outgoing_at(id, length.next(), Position(u64::MAX)) {
+            self.queue_again(turn, number);
+        }
+    }
+
     /// L11: what a restored relay may have lost goes again, the same bytes.
     pub(crate) fn repeat_accepted(&mut self, turn: &mut Turn<'_>) {
         let accepted = |(number, o): (&u64, &Outgoing)| {

@@ -524,10 +524,15 @@ impl Engine {
             }
             None => self.unseal(turn, envelope),
         };
-        let Some(conversation) = id.and_then(|id| self.conversations.get_mut(&id)) else { return };
+        let Some((id, conversation)) = id.and_then(|id| Some((id, self.conversations.get_mut(&id)?))) else { return };
         if newest_commit <= conversation.newest_commit {
             // What was sealed names that one. Another connection may bring a better answer.
             return self.hang_up(turn);
+        }
+        if newest_commit <= conversation.cursor {
+            // It is among what this device has passed over, or stands where it has read something else: it will not be read.
+            // Whatever is sealed again would be as stale.
+            return self.fall_behind(turn, id);
         }
         conversation.wait_for = conversation.wait_for.max(newest_commit);
         conversation.told_newest = conversation.told_newest.max(newest_commit);

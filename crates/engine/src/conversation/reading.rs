@@ -44,6 +44,8 @@ impl Engine {
             // A relay that contradicts itself: another connection may bring a better answer.
             return self.hang_up(turn);
         }
+        self.say_again_what_is_gone(turn, id, length);
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let doubted = std::mem::take(&mut conversation.doubted);
         let compared = |chain| Compared { doubted, began: read_upto, upto: read_upto, chain, agreed: None };
         conversation.compared = chain.map(compared);

@@ -15,6 +15,7 @@ use sealwire_session::DeviceSecrets;
 use sealwire_session::mls::{
     Changes, Committed, Desk, Evidence, Group, Place, ReceivedKeyPackage, Records, make_readd,
 };
+use sealwire_store::{Operation, Store as _};
 use sealwire_wire::content::{Content, Part};
 use sealwire_wire::conversation::{GroupData, ReaddBody, Role, WelcomeBody};
 use sealwire_wire::entry::{Body, Entry, EntryKind};
@@ -555,6 +556,87 @@ fn a_lie_about_a_logs_read_mark_ends_with_the_liar() {
     say(&mut world, 0, id, "after the lie");
     world.pass(60_000);
     assert_eq!(world.shown(1), ["after the lie"]);
+}
+
+/// L9, C10: a device that comes back when a commit is trimmed, and nothing has been said since, does not send what is stale
+/// for ever (the model, open O1).
+#[test]
+fn a_trimmed_commit_is_missed_though_nobody_has_said_anything_since() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let away = |world: &mut World, person: usize| {
+        world.people[person].hand = Box::new(|_| vec![]);
+        world.cut(person);
+    };
+    away(&mut world, 2);
+    let change = GroupChange::Rename("Dinner".into());
+    world.command(0, Command::Change { conversation: id, change }).unwrap();
+    world.pass(10_000);
+    away(&mut world, 0);
+    away(&mut world, 1);
+    world.now = world.now.plus(61 * DAY_MS);
+    world.store.commit(world.now, &[Operation::Sweep { most: 1_000 }]).unwrap();
+    world.people[2].hand = Box::new(|frame| vec![frame]);
+    world.people[2].sent.clear();
+    world.reconnect(2);
+    say(&mut world, 2, id, "is anybody there?");
+    world.pass(300_000);
+    assert!(world.people[2].saw(|event| *event == Event::Behind { conversation: id }));
+    let sealed = |entry: &&Vec<u8>| Entry::decode(entry).is_ok_and(|entry| entry.kind != EntryKind::Readd);
+    assert!(world.people[2].appends().iter().filter(sealed).count() <= 2);
+    for person in [0, 1] {
+        world.people[person].hand = Box::new(|frame| vec![frame]);
+        world.reconnect(person);
+    }
+    world.pass(120_000);
+    assert!(world.shown(0).contains(&"is anybody there?".to_owned()));
+}
+
+/// L11: what one device has confirmed, and another of its account has not read, is not lost with the relay's backup (O2).
+#[test]
+fn what_one_device_has_confirmed_reaches_the_other() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob"]);
+    world.befriend(0, 1);
+    let second = world.link(1);
+    world.pass(120_000);
+    world.write(0, 1, "all are there");
+    world.pass(20_000);
+    let backup = world.store.snapshot();
+    world.people[second].hand = Box::new(|_| vec![]);
+    world.cut(second);
+    let number = world.write(0, 1, "read by one");
+    world.pass(20_000);
+    assert_eq!(world.state(0, number), Some(MessageState::Delivered));
+    world.store.restore(&backup);
+    world.renew_relay(InstanceId([2; 16]));
+    world.pass(60_000);
+    world.people[second].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(second);
+    world.pass(300_000);
+    assert_eq!(world.shown(second), ["all are there", "read by one"]);
+    assert_eq!(world.shown(1), ["hello", "all are there", "read by one"]);
+}
+
+/// L11: nor is a message of a group lost, where a relay is put back without a word (O2), and nobody is left behind (O1).
+#[test]
+fn a_group_survives_a_backup_that_is_put_back_silently() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let backup = world.store.snapshot();
+    world.people[2].hand = Box::new(|_| vec![]);
+    world.cut(2);
+    say(&mut world, 0, id, "accepted, and lost");
+    world.pass(20_000);
+    world.store.restore(&backup);
+    (0..3).for_each(|person| world.cut(person));
+    world.people[2].hand = Box::new(|frame| vec![frame]);
+    world.pass(60_000);
+    say(&mut world, 1, id, "after");
+    world.pass(600_000);
+    let mut shown = world.shown(2);
+    shown.sort();
+    assert_eq!(shown, ["accepted, and lost", "after"]);
+    assert_eq!(world.shown(0), ["after"]);
 }
 
 /// D3: a commit of the newer store, which this one cannot process, is a commit that was missed.
