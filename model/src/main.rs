@@ -90,7 +90,7 @@ fn title(on: &Configuration) -> String {
 fn excused(end: End) -> Vec<&'static str> {
     let End::Well(excused) = end else { return Vec::new() };
     let author_lost_it =
-        excused.author_lost_it.then_some("a text was not shown, and its author's store was put back to before it");
+        excused.author_lost_it.then_some("a text is not in the log, and its author's store was put back to before it");
     let author_removed = excused.author_removed.then_some("a text was not shown, and its author was removed");
     author_lost_it.into_iter().chain(author_removed).collect()
 }

@@ -85,7 +85,7 @@ pub enum Unwell {
 /// What is missing, and why that is no wonder: its author cannot say it again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Excused {
-    /// The store that knew it was put back.
+    /// The store that knew it was put back, and the log does not have it.
     pub author_lost_it: bool,
     /// Its author was removed.
     pub author_removed: bool,
@@ -130,11 +130,16 @@ impl World {
         if says.is_none() && !has_lost && members.has(author) {
             return Err(Unwell::Gone);
         }
+        // What lies in the log is there to be read, whoever knows of it.
+        let lies_there = self.log.entries.iter().any(|entry| match &entry.body {
+            Body::Message(message) => message.content == Content::Text(text),
+            _ => false,
+        });
         for device in members.without(Set::one(author)).iter() {
             if self.devices[device].shown.has(usize::from(text)) {
                 continue;
             }
-            match (says.is_none() && has_lost, members.has(author)) {
+            match (says.is_none() && has_lost && !lies_there, members.has(author)) {
                 (true, _) => excused.author_lost_it = true,
                 (_, false) => excused.author_removed = true,
                 (false, true) => return Err(Unwell::Unseen(device_name(device))),
