@@ -58,11 +58,9 @@ pub struct Rules {
     pub hangs_up_at_a_gap: bool,
     /// C4: where all have lost it, somebody begins it anew.
     pub begins_anew: bool,
-    /// Not in the engine: `Stale` that names a commit at or behind the cursor shows that it was missed (docs/repair.md,
-    /// open).
+    /// O1: `Stale` that names a commit at or before the cursor shows that it was missed.
     pub stale_shows_a_gap: bool,
-    /// Not in the engine: what was accepted at a position where the log has ended, or has something else, is said again
-    /// (docs/repair.md, open).
+    /// O2: what was accepted at a position where the log has ended, or has something else, is said again.
     pub says_again_what_is_gone: bool,
 }
 
@@ -79,12 +77,12 @@ impl Rules {
         persists_first: true,
         hangs_up_at_a_gap: true,
         begins_anew: true,
-        stale_shows_a_gap: false,
-        says_again_what_is_gone: false,
+        stale_shows_a_gap: true,
+        says_again_what_is_gone: true,
     };
 
-    /// With what docs/repair.md proposes.
-    pub const PROPOSED: Rules = Rules { stale_shows_a_gap: true, says_again_what_is_gone: true, ..Rules::ENGINE };
+    /// Those of before this model had found two holes in them (docs/repair.md).
+    pub const BEFORE: Rules = Rules { stale_shows_a_gap: false, says_again_what_is_gone: false, ..Rules::ENGINE };
 }
 
 /// One thing to try.

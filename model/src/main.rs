@@ -1,5 +1,5 @@
 //! `cargo run --release -p sealwire-model [NAME]`: looks at every configuration, or those of that name, and prints what it
-//! has found; with `--fixed`, by the rules that docs/repair.md proposes. Ends with 1 where something must not be.
+//! has found; with `--before`, by the rules of before two holes were mended (docs/repair.md). Ends with 1 where something must not be.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -19,12 +19,12 @@ const STEPS_SHOWN_MAX: usize = 40;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let is_fixed = arguments.iter().any(|argument| argument == "--fixed");
+    let is_before = arguments.iter().any(|argument| argument == "--before");
     let names: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    let rules = if is_fixed { Rules::PROPOSED } else { Rules::ENGINE };
+    let rules = if is_before { Rules::BEFORE } else { Rules::ENGINE };
     let chosen =
         configurations::all().into_iter().filter(|on| names.is_empty() || names.iter().any(|name| on.name == *name));
-    println!("two accounts, {DEVICES} devices; rules: {}", if is_fixed { "as proposed" } else { "the engine's" });
+    println!("two accounts, {DEVICES} devices; rules: {}", if is_before { "those of before" } else { "the engine's" });
     println!("{}", header());
     let (begin, mut fails, mut open, mut states) = (Instant::now(), Vec::new(), Vec::new(), 0);
     for on in chosen.map(|on| configurations::with(on, rules)) {
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         }
     }
     println!("{states} states in {:.0} s", begin.elapsed().as_secs_f64());
-    open.iter().for_each(|sentence| println!("\nopen (docs/repair.md)  {sentence}"));
+    open.iter().for_each(|sentence| println!("\nwas open (docs/repair.md)  {sentence}"));
     fails.iter().for_each(|sentence| println!("\nFAILS  {sentence}"));
     if fails.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

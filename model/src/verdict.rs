@@ -10,7 +10,7 @@ use crate::way_out::End;
 pub enum Verdict {
     /// The engine has no way back, and its application was told.
     Told,
-    /// A hole that is known: its number in docs/repair.md.
+    /// A hole that was mended: its number in docs/repair.md.
     Open(&'static str),
     /// It must not be.
     Fails,
@@ -47,10 +47,10 @@ impl Verdict {
 fn judge(on: &Configuration, end: End) -> (Verdict, String) {
     let open = |id, is_known: bool| if is_known { Verdict::Open(id) } else { Verdict::Fails };
     let budget = &on.budget;
-    // Where the holes of docs/repair.md are known to be, by the engine's rules, and nowhere else.
-    let stale_for_ever = open("O1", budget.trims > 0 && on.rules == Rules::ENGINE);
+    // Where the holes of docs/repair.md were, by the rules of before, and nowhere else.
+    let stale_for_ever = open("O1", budget.trims > 0 && on.rules == Rules::BEFORE);
     let takes_back = budget.silent_restores + budget.forks > 0 || on.pair && budget.restores > 0;
-    let taken_back = open("O2", takes_back && on.rules == Rules::ENGINE);
+    let taken_back = open("O2", takes_back && on.rules == Rules::BEFORE);
     match end {
         End::Well(_) => (Verdict::Fails, "ends well, and is counted as stuck".to_owned()),
         End::Contradiction(unwell) => (Verdict::Told, format!("{}; `OrderContradicted` was told", say(unwell))),

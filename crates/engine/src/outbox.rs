@@ -870,6 +870,22 @@ impl Engine {
         }
     }
 
+    /// The same, where something else stands at that position now.
+    pub(crate) fn say_again_what_was_replaced(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ConversationId,
+        position: Position,
+        entry: &[u8],
+    ) {
+        for number in self.outgoing_at(id, position, position) {
+            let sealed = self.outgoing.get(&number).and_then(|outgoing| outgoing.sealed.as_ref());
+            if sealed.is_some_and(|sealed| sealed.entry != entry) {
+                self.queue_again(turn, number);
+            }
+        }
+    }
+
     /// L11: what a restored relay may have lost goes again, the same bytes.
     pub(crate) fn repeat_accepted(&mut self, turn: &mut Turn<'_>) {
         let accepted = |(number, o): (&u64, &Outgoing)| {

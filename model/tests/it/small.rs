@@ -1,18 +1,17 @@
 use sealwire_model::configuration::{Budget, Configuration, Rules};
 use sealwire_model::configurations::{group, pair, small, with};
 use sealwire_model::graph::search;
-use sealwire_model::verdict::Verdict;
+use sealwire_model::verdict::{Finding, Verdict};
 use stateright::{Checker, Model};
 
 /// C10, L2, L4, L8: each state of a small conversation is as it must be, and has a way to where all are together and have
-/// read what was said. What is open in docs/repair.md is found where it is, and nowhere else.
+/// read what was said.
 #[test]
 fn every_state_has_a_way_out() {
     for on in small() {
         let found = search(&on);
         for finding in Verdict::of(&on, &found) {
-            let is_known = finding.verdict == Verdict::Open("O1") && on.name == "trimmed";
-            assert!(is_known, "{}: {finding:?}\n{:?}", on.name, found.trace(finding.first));
+            assert!(finding.verdict == Verdict::Told, "{}: {finding:?}\n{:?}", on.name, found.trace(finding.first));
         }
         assert!(found.states > 1_000 && found.depth > 15, "{}: {} states", on.name, found.states);
     }
@@ -29,20 +28,21 @@ fn another_checker_counts_as_many_states() {
     }
 }
 
-/// What docs/repair.md proposes for O1 and O2 closes both, where nothing else is open.
+/// By the rules of before, both holes are found (O1, O2), and nothing else; by those of now, neither.
 #[test]
-fn what_is_proposed_closes_what_is_open() {
+fn both_holes_that_were_mended_are_found() {
     let alone = |name, budget| Configuration { budget, log_max: 4, ..group(name).expect("a name of the list") };
     let busy = Budget { texts: 1, updates: 1, ..Budget::default() };
     let trimmed = alone("trimmed", Budget { trims: 1, ..busy });
     let silent = alone("put back silently", Budget { silent_restores: 1, updates: 0, ..busy });
     let confirmed = Configuration { pair: true, ..alone("relay put back", Budget { restores: 1, updates: 0, ..busy }) };
     for (on, id) in [(trimmed, "O1"), (silent, "O2"), (confirmed, "O2")] {
-        let findings = Verdict::of(&on, &search(&on));
+        let before = with(on.clone(), Rules::BEFORE);
+        let findings = Verdict::of(&before, &search(&before));
         let open: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Told).collect();
         let is_open = open.iter().all(|finding| finding.verdict == Verdict::Open(id));
         assert!(is_open && !open.is_empty(), "{}: {findings:?}", on.name);
-        let mended = with(on, Rules::PROPOSED);
-        assert_eq!(Verdict::of(&mended, &search(&mended)), [], "{}", mended.name);
+        let told = |finding: &Finding| finding.verdict == Verdict::Told;
+        assert!(Verdict::of(&on, &search(&on)).iter().all(told), "{}", on.name);
     }
 }

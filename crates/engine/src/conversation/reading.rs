@@ -157,6 +157,8 @@ impl Engine {
                 break;
             }
             let Some(next) = conversation.backlog.pop_front() else { break };
+            self.say_again_what_was_replaced(turn, id, next.position, &next.entry);
+            let Some(conversation) = self.conversations.get_mut(&id) else { break };
             if next.position <= conversation.cursor {
                 // An acknowledgement was lost. Or it is another log, of a relay that was restored and has grown again (L11).
                 repeated = Some(next.position);

@@ -639,6 +639,36 @@ fn a_group_survives_a_backup_that_is_put_back_silently() {
     assert_eq!(world.shown(0), ["after"]);
 }
 
+/// L11: nor where the log has grown again, so that something else stands at its position.
+#[test]
+fn what_stands_no_more_where_it_was_accepted_is_said_again() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1, 2]);
+    let backup = world.store.snapshot();
+    let away = |world: &mut World, person: usize| {
+        world.people[person].hand = Box::new(|_| vec![]);
+        world.cut(person);
+    };
+    away(&mut world, 2);
+    say(&mut world, 0, id, "accepted, and lost");
+    world.pass(20_000);
+    away(&mut world, 0);
+    world.store.restore(&backup);
+    world.cut(1);
+    world.people[2].hand = Box::new(|frame| vec![frame]);
+    world.pass(60_000);
+    say(&mut world, 2, id, "in its place");
+    say(&mut world, 2, id, "and behind it");
+    world.pass(20_000);
+    world.people[0].hand = Box::new(|frame| vec![frame]);
+    world.reconnect(0);
+    world.pass(600_000);
+    let mut shown = world.shown(2);
+    shown.sort();
+    assert_eq!(shown, ["accepted, and lost"]);
+    assert_eq!(world.shown(1).iter().filter(|text| *text == "accepted, and lost").count(), 1, "and nothing twice");
+}
+
 /// D3: a commit of the newer store, which this one cannot process, is a commit that was missed.
 #[test]
 fn an_own_commit_that_a_restored_store_reads_is_one_that_it_missed() {
