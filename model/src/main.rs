@@ -1,5 +1,6 @@
 //! `cargo run --release -p sealwire-model [NAME]`: looks at every configuration, or those of that name, and prints what it
 //! has found; with `--fixed`, by the rules that docs/repair.md proposes. Ends with 1 where something must not be.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 use std::time::Instant;
