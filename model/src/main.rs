@@ -1,5 +1,7 @@
 //! `cargo run --release -p sealwire-model [NAME]`: looks at every configuration, or those of that name, and prints what it
-//! has found; with `--before`, by the rules of before two holes were mended (docs/repair.md). Ends with 1 where something must not be.
+//! has found; with `--before`, by the rules of before two holes were mended (docs/repair.md). Ends with 1 where something
+//! must not be.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 use std::time::Instant;
