@@ -2,6 +2,8 @@
 //! accepted them. Sealed again only with a new envelope id and the same content id, when the receiver replaced the key
 //! that the bytes were sealed to (D3), at most `limits::RESEALS_MAX` times.
 
+use std::collections::BTreeSet;
+
 use sealwire_keys::{content_id, one_to_one};
 use sealwire_session::direct::{Commitment, SealError};
 use sealwire_session::mls::SealedError;
@@ -443,7 +445,8 @@ impl Engine {
     }
 
     fn pump_outbox(&mut self, turn: &mut Turn<'_>) {
-        if !self.link.is_active() || self.link.paused_until.is_some() {
+        let is_full = self.link.in_flight.len() >= self.link.in_flight_max;
+        if !self.link.is_active() || self.link.paused_until.is_some() || is_full || self.unsent.is_empty() {
             return;
         }
         // What was sealed for a conversation goes first, in the order in which it was sealed.
@@ -453,11 +456,22 @@ impl Engine {
         };
         let mut waiting: Vec<u64> = self.unsent.iter().copied().collect();
         waiting.sort_by_key(|number| sealed_order(number).unwrap_or(u64::MAX));
+        // Where one message cannot be sealed now, those behind it cannot either.
+        let mut stuck = BTreeSet::new();
         for number in waiting {
             if self.link.in_flight.len() >= self.link.in_flight_max {
                 break;
             }
+            let unsealed = |outgoing: &&Outgoing| outgoing.sealed.is_none();
+            let way = |o: &Outgoing| (o.to.is_some() || o.group.is_some()).then_some((o.to, o.group));
+            let to = self.outgoing.get(&number).filter(unsealed).and_then(way);
+            if to.is_some_and(|to| stuck.contains(&to)) {
+                continue;
+            }
             self.send_one(turn, number);
+            if self.unsent.contains(&number) && self.outgoing.get(&number).filter(unsealed).is_some() {
+                stuck.extend(to);
+            }
         }
     }
 
