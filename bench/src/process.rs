@@ -55,7 +55,7 @@ impl Process {
             None => Command::new(&program),
         };
         command.args(arguments).env("SEALWIRE_BARE_PORT", port.to_string());
-        command.env("RUST_LOG", "warn").stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("SEALWIRE_LOG", "warn").stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().with_context(|| program.display().to_string())?;
         let process = Process { child, address };
         for _ in 0..500 {
