@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::Error;
 use crate::socket::{RelayAddress, Socket, SocketEvent};
-use crate::store::{ClientStore, StoreError};
+use crate::store::{ClientStore, LAYOUT, StoreError};
 
 /// The longest time without a tick: clocks jump.
 const TICK: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ pub(crate) struct Driver {
 pub(crate) fn load(store: &ClientStore) -> Result<Engine, Error> {
     Engine::load(store.load()?).map_err(|error| match error {
         LoadError::Empty => Error::Store(StoreError::Damaged("it holds no account")),
-        LoadError::Newer => Error::Store(StoreError::Newer { found: 2 }),
+        LoadError::Newer => Error::Store(StoreError::Newer { found: LAYOUT + 1 }),
         LoadError::Damaged(_) => Error::Store(StoreError::Damaged("a record cannot be read")),
     })
 }

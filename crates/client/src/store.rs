@@ -6,7 +6,8 @@
 //!
 //! A step is durable once it is in the journal. Now and then what the steps have come to is folded into the database, in
 //! one transaction; then a new journal is begun, and the keys of what was replaced are overwritten (C15): when the journal
-//! is long, an hour after it was begun, and 10 seconds after a secret was deleted, as by each MLS commit.
+//! is long, an hour after it was begun, 10 seconds after a secret was deleted, as by each MLS commit, and when a store is
+//! opened that has steps which are not in its database.
 //!
 //! The store key is random; it lies in the database, sealed under a key from a passphrase (Argon2id, RFC 9106: 64 MiB,
 //! three passes) or from a key file of mode 0600. A failed load is an error and never "empty".
@@ -31,11 +32,15 @@ use key_slots::{KeySlots, Slot};
 use seal::{KeyAndValue, StoreKeys, open_record, random, seal, seal_record, unseal};
 
 /// The version of the layout. A store with a higher one is left untouched.
-const LAYOUT: u32 = 2;
+pub(crate) const LAYOUT: u32 = 2;
 const FILE: &str = "client.db";
 const KEYS: &str = "client.keys";
 /// Bytes of a journal that are folded.
 const JOURNAL_MAX: u64 = 1024 * 1024;
+/// Bytes of a journal that cannot be folded, because the database takes nothing: then nothing more is taken.
+const JOURNAL_LIMIT: u64 = 64 * JOURNAL_MAX;
+/// How long after a fold that failed the next one is tried.
+const FOLD_AGAIN: Duration = Duration::from_secs(10);
 /// Seconds after which a journal is folded, so that what it says of ratchets is gone.
 const JOURNAL_AGE_MAX: u64 = 3_600;
 /// How long what was deleted may still be there: many commits at once are folded once.
@@ -118,6 +123,10 @@ pub struct ClientStore {
     obsolete: BTreeSet<Slot>,
     /// When what was deleted has to be gone.
     erase_at: Option<Instant>,
+    /// When a fold is tried again, after one that failed.
+    fold_again_at: Option<Instant>,
+    /// Whether it was opened to the end: one that was not is left as it is.
+    is_open: bool,
     folder: PathBuf,
     _lock: File,
 }
@@ -159,8 +168,7 @@ impl ClientStore {
         }
         let slots = KeySlots::create(&folder.join(KEYS))?;
         let mut store = ClientStore::assemble(db, StoreKeys::derive(&*store_key), slots, folder, lock);
-        // With its version, the last thing: before, the store is one that was never finished.
-        store.fold()?;
+        store.finish()?;
         Ok(store)
     }
 
@@ -205,8 +213,21 @@ impl ClientStore {
     fn assemble(db: Connection, keys: StoreKeys, slots: KeySlots, folder: &Path, lock: File) -> ClientStore {
         let (unfolded, slot_of, obsolete) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let folder = folder.to_owned();
-        let (journal, next_step, erase_at) = (None, 1, None);
-        ClientStore { db, keys, slots, journal, next_step, unfolded, slot_of, obsolete, erase_at, folder, _lock: lock }
+        ClientStore {
+            db,
+            keys,
+            slots,
+            journal: None,
+            next_step: 1,
+            unfolded,
+            slot_of,
+            obsolete,
+            erase_at: None,
+            fold_again_at: None,
+            is_open: false,
+            folder,
+            _lock: lock,
+        }
     }
 
     fn read_journal(&mut self) -> Result<(), StoreError> {
@@ -215,11 +236,6 @@ impl ClientStore {
         let is_behind = journal.next() <= folded;
         if journal.first() > folded + 1 {
             return Err(StoreError::Damaged("its database is older than its journal: a folder is copied whole"));
-        }
-        for (number, changes) in steps {
-            if number > folded {
-                self.take_in(&changes);
-            }
         }
         for table in Table::ALL.into_iter().filter(|table| has_own_key(*table)) {
             let mut rows = self.db.prepare_cached("SELECT name, substr(value, 1, 4) FROM record WHERE kind = ?1")?;
@@ -231,12 +247,43 @@ impl ClientStore {
             }
         }
         let used = self.slot_of.values().copied().chain([journal.slot()]).collect();
-        self.slots.erase_all_but(&used)?;
+        self.obsolete.extend(self.slots.all_but(&used));
         self.next_step = journal.next().max(folded + 1);
-        self.journal = Some(journal);
-        if is_behind || self.is_fold_due() || self.erase_at.is_some() {
-            self.fold()?;
+        if is_behind {
+            // What would be appended to it would be taken for a step that is in the database.
+            self.obsolete.insert(journal.slot());
+        } else {
+            self.journal = Some(journal);
         }
+        for (number, changes) in steps {
+            if number > folded {
+                self.take_in(&changes);
+            }
+        }
+        self.is_open = true;
+        if !self.unfolded.is_empty() || !self.obsolete.is_empty() {
+            // What a killed process wrote, and had not synced, is made durable before any key is erased because of it. Where
+            // there is no room for that, the store can be read nevertheless.
+            let _ = self.fold();
+        }
+        Ok(())
+    }
+
+    /// Of a store that has no version yet, or an earlier one: it has this one together with all that belongs to it.
+    fn finish(&mut self) -> Result<(), StoreError> {
+        self.begin_journal()?;
+        self.fold()?;
+        self.is_open = true;
+        Ok(())
+    }
+
+    fn begin_journal(&mut self) -> Result<(), StoreError> {
+        let (slot, key) = self.slots.take(&self.keys.seal);
+        self.slots.sync().inspect_err(|_| self.slots.give_back([slot]))?;
+        // Should this fail, whether the journal is there is not known: its key goes once another one is.
+        self.obsolete.insert(slot);
+        self.journal = Some(Journal::begin(&self.folder, &self.keys.seal, (slot, key), self.next_step)?);
+        self.obsolete.remove(&slot);
         Ok(())
     }
 
@@ -251,7 +298,14 @@ impl ClientStore {
                 self.unfolded.insert((table, name), Some(record));
             }
         }
-        self.fold()
+        {
+            // What was rejected is told in another form now.
+            let mut names = self.db.prepare_cached("SELECT name FROM record WHERE kind = ?1")?;
+            for name in names.query_map([Table::Quarantine as u8], |row| row.get(0))? {
+                self.unfolded.insert((Table::Quarantine, name?), None);
+            }
+        }
+        self.finish()
     }
 
     /// Whether the store in a folder is locked with a passphrase, so that a person can be asked.
@@ -263,7 +317,7 @@ impl ClientStore {
             return Err(StoreError::Missing(folder.to_owned()));
         }
         refuse_newer(folder)?;
-        let db = read_only(folder)?;
+        let db = peek(folder)?;
         let lock: Vec<u8> = db.query_row("SELECT value FROM meta WHERE name = 'lock'", [], |row| row.get(0))?;
         Ok(lock == b"passphrase")
     }
@@ -279,12 +333,17 @@ impl ClientStore {
         if self.journal.is_none() {
             self.fold()?;
         }
+        if self.journal.as_ref().is_some_and(|journal| journal.length() > JOURNAL_LIMIT) {
+            return Err(std::io::Error::other("the database takes nothing, and the journal is full; make room").into());
+        }
         let appended = self.journal.as_mut().expect("a fold begins one").append(changes);
         #[cfg(test)]
         let appended = appended.and_then(|()| tests::sync_of(&self.folder));
         if let Err(error) = appended {
             self.obsolete.extend(self.journal.take().map(|journal| journal.slot()));
             self.next_step += 1;
+            // It may be there nevertheless, and must not come back.
+            let _ = self.fold();
             return Err(error);
         }
         self.next_step += 1;
@@ -303,18 +362,21 @@ impl ClientStore {
         if !self.is_fold_due() {
             return Ok(());
         }
-        self.fold().inspect_err(|_| self.erase_at = self.erase_at.map(|_| Instant::now() + ERASE_WITHIN))
+        self.fold()
     }
 
     /// How long until [`ClientStore::tidy`] has something to do, as far as is known.
     pub fn tidy_within(&self) -> Option<Duration> {
-        Some(self.erase_at?.saturating_duration_since(Instant::now()))
+        let at = self.fold_again_at.or(self.erase_at)?;
+        Some(at.saturating_duration_since(Instant::now()))
     }
 
     fn is_fold_due(&self) -> bool {
         let is_full = |journal: &Journal| journal.length() > JOURNAL_MAX || journal.age() >= JOURNAL_AGE_MAX;
-        let has_steps = !self.unfolded.is_empty();
-        has_steps && (self.journal.as_ref().is_none_or(is_full) || self.erase_at.is_some_and(|at| at <= Instant::now()))
+        let is_over = |at: Instant| at <= Instant::now();
+        let is_wanted = !self.unfolded.is_empty() || !self.obsolete.is_empty();
+        let may_be = self.fold_again_at.is_none_or(is_over);
+        is_wanted && may_be && (self.journal.as_ref().is_none_or(is_full) || self.erase_at.is_some_and(is_over))
     }
 
     fn take_in(&mut self, changes: &[Change]) {
@@ -336,13 +398,16 @@ impl ClientStore {
     /// Writes what the journal's steps have come to into the database, begins a new journal, and destroys the keys of what
     /// was replaced. Wherever this ends, a store that is opened again has all steps, once.
     fn fold(&mut self) -> Result<(), StoreError> {
+        // Until it is done.
+        self.fold_again_at = Some(Instant::now() + FOLD_AGAIN);
         self.write_unfolded()?;
         self.unfolded.clear();
-        self.erase_at = None;
-        self.obsolete.extend(self.journal.take().map(|journal| journal.slot()));
-        self.journal = Some(Journal::begin(&self.folder, &mut self.slots, &self.keys.seal, self.next_step)?);
+        let before = self.journal.take().map(|journal| journal.slot());
+        self.obsolete.extend(before);
+        self.begin_journal()?;
         self.slots.erase(self.obsolete.iter().copied())?;
         self.obsolete.clear();
+        (self.erase_at, self.fold_again_at) = (None, None);
         Ok(())
     }
 
@@ -361,8 +426,11 @@ impl ClientStore {
             });
             sealed.push((place, row));
         }
-        let written = self.slots.sync().and_then(|()| write_rows(&self.db, &sealed, self.next_step - 1));
-        if let Err(error) = written {
+        if let Err(error) = self.slots.sync() {
+            self.slots.give_back(taken.into_values());
+            return Err(error);
+        }
+        if let Err(error) = write_rows(&self.db, &sealed, self.next_step - 1) {
             // A transaction that failed may be there nevertheless: these are kept until another took its place.
             self.obsolete.extend(taken.into_values());
             return Err(error);
@@ -554,7 +622,7 @@ impl Drop for ClientStore {
     /// What is to be gone soon is not left for the next time, which may never come. A process that is killed leaves it until
     /// the store is opened again.
     fn drop(&mut self) {
-        if self.erase_at.is_some() {
+        if self.is_open && (self.erase_at.is_some() || !self.obsolete.is_empty()) {
             let _ = self.fold();
         }
     }
@@ -608,8 +676,10 @@ fn open_database(folder: &Path) -> Result<Connection, StoreError> {
     Ok(db)
 }
 
-fn read_only(folder: &Path) -> Result<Connection, StoreError> {
-    Ok(Connection::open_with_flags(folder.join(FILE), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?)
+/// Without changing anything, but for what a process has left in the middle of a transaction: that is taken back first, which
+/// a connection that only reads may not do.
+fn peek(folder: &Path) -> Result<Connection, StoreError> {
+    Ok(Connection::open_with_flags(folder.join(FILE), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?)
 }
 
 fn version(db: &Connection) -> Result<u32, StoreError> {
@@ -618,7 +688,7 @@ fn version(db: &Connection) -> Result<u32, StoreError> {
 
 /// Before anything is opened for writing.
 fn refuse_newer(folder: &Path) -> Result<(), StoreError> {
-    match version(&read_only(folder)?)? {
+    match version(&peek(folder)?)? {
         0 => Err(StoreError::Damaged("it was never finished; delete the folder and begin again")),
         found if found > LAYOUT => Err(StoreError::Newer { found }),
         _ => Ok(()),

@@ -3,7 +3,7 @@
 //! would be ten times as much (`cargo xtask bench mls`).
 //!
 //! A header (which key slot, since when, which step comes first), sealed under the store's key; then frames: a length, its
-//! complement, and a step's changes, sealed under the journal's own key and bound to their number; then zeros. Only the
+//! complement, the step's number, and its changes, sealed under the journal's own key and bound to their number; then zeros. Only the
 //! last frame can be unfinished, in any of its blocks: what does not open ends the journal, unless a later frame opens;
 //! then it is damage, and an error.
 
@@ -24,8 +24,8 @@ use super::seal::{seal, unseal};
 const FILE: &str = "client.journal";
 const NEXT: &str = "client.journal-next";
 const HEADER: usize = 12 + 4 + 8 + 8 + 16;
-/// Of a frame: its length, and the complement of that.
-const PREFIX: usize = 8;
+/// Bytes that are tried to be opened in search of a step behind a damaged one.
+const TRIED_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that the file grows by: a sync that does not have to write a new length takes a third less.
 const GROWTH: u64 = 64 * 1024;
 const DAMAGED: StoreError = StoreError::Damaged("its journal does not open");
@@ -50,15 +50,13 @@ pub(super) struct Journal {
 type Steps = Vec<(u64, Vec<Change>)>;
 
 impl Journal {
-    /// Begins a journal whose first step has the number `first`, in the place of the one before.
+    /// Begins a journal whose first step has the number `first`, in the place of the one before. Its key is durable already.
     pub(super) fn begin(
         folder: &Path,
-        slots: &mut KeySlots,
         store_key: &Aes256Gcm,
+        (slot, key): (Slot, Aes256Gcm),
         first: u64,
     ) -> Result<Journal, StoreError> {
-        let (slot, key) = slots.take(store_key);
-        slots.sync()?;
         let begun_at = now();
         let header = [&slot.to_be_bytes()[..], &begun_at.to_be_bytes(), &first.to_be_bytes()].concat();
         let next = folder.join(NEXT);
@@ -102,6 +100,8 @@ impl Journal {
         if is_frame_in(&key, next, rest) {
             return Err(DAMAGED);
         }
+        // A process that was killed may have written what it had not synced: it is read, so it has to stay.
+        file.sync_all()?;
         let allocated = bytes.len() as u64;
         let length = allocated - rest.len() as u64;
         if rest.iter().any(|byte| *byte != 0) {
@@ -119,7 +119,8 @@ impl Journal {
     pub(super) fn append(&mut self, changes: &[Change]) -> Result<(), StoreError> {
         let sealed = seal(&self.key, &associated_data(self.next), &encode(changes));
         let length = u32::try_from(sealed.len()).map_err(|_| StoreError::Damaged("a step of more than 4 GiB"))?;
-        let frame = [&length.to_be_bytes()[..], &(!length).to_be_bytes(), &sealed].concat();
+        let prefix = [length.to_be_bytes(), (!length).to_be_bytes()].concat();
+        let frame = [&prefix[..], &self.next.to_be_bytes(), &sealed].concat();
         let end = self.length + frame.len() as u64;
         if end > self.allocated {
             self.allocated = end.next_multiple_of(GROWTH);
@@ -160,25 +161,34 @@ impl Journal {
 
 /// The changes of the step with that number, where a frame with it begins, and what is behind it.
 fn open_frame<'a>(key: &Aes256Gcm, number: u64, bytes: &'a [u8]) -> Option<(Zeroizing<Vec<u8>>, &'a [u8])> {
+    let (found, sealed, behind) = split_frame(bytes)?;
+    let plain = (found == number).then(|| unseal(key, &associated_data(number), sealed))??;
+    Some((plain, behind))
+}
+
+/// A frame's number, what is sealed in it, and what is behind it.
+fn split_frame(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk()?;
     let (complement, rest) = rest.split_first_chunk()?;
+    let (number, rest) = rest.split_first_chunk()?;
     let length = u32::from_be_bytes(*length);
     if length != !u32::from_be_bytes(*complement) {
         return None;
     }
     let (sealed, behind) = rest.split_at_checked(length as usize)?;
-    Some((unseal(key, &associated_data(number), sealed)?, behind))
+    Some((u64::from_be_bytes(*number), sealed, behind))
 }
 
-/// Whether a step that comes later than the one with that number is anywhere in some bytes.
+/// Whether a step that comes later than the one with that number is anywhere in some bytes, or too much looks like one.
 fn is_frame_in(key: &Aes256Gcm, number: u64, bytes: &[u8]) -> bool {
     let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return false };
-    // Each later step is behind the one before, with its prefix, IV and tag.
-    let numbers = number + 1..=number + (last / (PREFIX + 12 + 16)) as u64;
+    let mut tried = 0;
     (1..last).any(|at| {
-        let rest = &bytes[at..];
-        let is_prefix = rest.len() > PREFIX && rest[..4].iter().zip(&rest[4..8]).all(|(a, b)| *a == !*b);
-        is_prefix && numbers.clone().any(|number| open_frame(key, number, rest).is_some())
+        let Some((found, sealed, _)) = split_frame(&bytes[at..]).filter(|(found, ..)| *found > number) else {
+            return false;
+        };
+        tried += sealed.len();
+        tried > TRIED_MAX || unseal(key, &associated_data(found), sealed).is_some()
     })
 }
 

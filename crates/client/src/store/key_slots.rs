@@ -36,7 +36,7 @@ pub(super) struct KeySlots {
 }
 
 impl KeySlots {
-    /// Makes the file anew, empty. What was there is overwritten.
+    /// Makes the file anew, empty.
     pub(super) fn create(path: &Path) -> Result<KeySlots, StoreError> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -117,12 +117,17 @@ impl KeySlots {
         Ok(())
     }
 
-    /// Destroys what nothing refers to: keys that were taken for what was never written, or replaced and not erased when
-    /// a process ended.
-    pub(super) fn erase_all_but(&mut self, used: &BTreeSet<Slot>) -> Result<(), StoreError> {
-        let unused: Vec<Slot> =
-            (0..self.count).filter(|slot| !used.contains(slot) && !self.free.contains(slot)).collect();
-        self.erase(unused)
+    /// Slots whose keys nothing refers to: taken for what was never written, or replaced and not erased when a process ended.
+    pub(super) fn all_but(&self, used: &BTreeSet<Slot>) -> Vec<Slot> {
+        (0..self.count).filter(|slot| !used.contains(slot) && !self.free.contains(slot)).collect()
+    }
+
+    /// Gives back keys that were taken and not synced, to which nothing can refer.
+    pub(super) fn give_back(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        for slot in slots {
+            self.taken.remove(&slot);
+            self.free.insert(slot);
+        }
     }
 }
 
