@@ -207,6 +207,10 @@ impl Lost {
         data.generation > self.data.generation && data.kind == self.data.kind && may_be
     }
 
+    fn has(&self, account: AccountId) -> bool {
+        self.members.iter().any(|member| member.account == account)
+    }
+
     fn accounts(&self) -> BTreeSet<AccountId> {
         self.members.iter().map(|member| member.account).collect()
     }

@@ -662,6 +662,19 @@ impl Engine {
         self.save_outgoing(turn, number);
     }
 
+    /// An account was added to a group: what was said there before is not said again, whatever position a relay gives for it.
+    pub(crate) fn keep_from_newcomers(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
+        let is_of_before = |o: &&mut Outgoing| o.group == Some(id) && o.said_at.is_some_and(|at| at != Position::START);
+        let mut numbers = Vec::new();
+        for (number, outgoing) in &mut self.outgoing {
+            if let Some(outgoing) = Some(outgoing).filter(is_of_before) {
+                outgoing.said_at = Some(Position::START);
+                numbers.push(*number);
+            }
+        }
+        numbers.into_iter().for_each(|number| self.save_outgoing(turn, number));
+    }
+
     /// This device is out of a conversation: what it had to say there will not be sent.
     pub(crate) fn fail_in_conversation(&mut self, turn: &mut Turn<'_>, id: ConversationId, reason: UnsentReason) {
         let own = self.log.id();
@@ -669,7 +682,15 @@ impl Engine {
         let numbers: Vec<u64> =
             self.outgoing.iter().filter(|(_, o)| o.waits_for_relay() && is_for(o)).map(|(number, _)| *number).collect();
         for number in numbers {
-            self.finish(turn, number, MessageState::Unsent, Some(reason));
+            match self.outgoing.get_mut(&number).filter(|outgoing| outgoing.said_at.is_some()) {
+                // It was only to be said again: others have read it.
+                Some(outgoing) => {
+                    outgoing.state = outgoing.accepted_state();
+                    self.unsent.remove(&number);
+                    self.save_outgoing(turn, number);
+                }
+                None => self.finish(turn, number, MessageState::Unsent, Some(reason)),
+            }
         }
     }
 

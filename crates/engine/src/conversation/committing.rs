@@ -120,12 +120,14 @@ impl Engine {
         let waits_own =
             |device: &&DeviceId| !conversation.claimed_own.contains_key(*device) && !later.contains_key(&own);
         let missing_own: Vec<_> = own_adds.iter().filter(waits_own).copied().collect();
+        // Who begins anew brings those back who were in it; whom a person wants besides comes if they can be had.
+        let was_in = |account: &&AccountId| conversation.lost.as_ref().is_none_or(|lost| lost.has(**account));
         let is_ready = adds.iter().any(|account| claimed.contains_key(account))
             || ((others || !conversation.claimed_own.is_empty()) && !conversation.founding)
-            || (conversation.behind && adds.is_empty());
+            || (conversation.behind && adds.iter().filter(was_in).count() == 0);
         let founds_group = conversation.founding && conversation.kind == ConversationKind::Group;
         // Who begins anew leaves nobody out because of a claim that was put off.
-        let is_whole = !conversation.behind || adds.iter().all(|account| claimed.contains_key(account));
+        let is_whole = !conversation.behind || adds.iter().filter(was_in).all(|account| claimed.contains_key(account));
         for account in missing.iter().copied() {
             let asked = Asked::Claim(id, account);
             if self.link.has_room_to_ask() && !self.link.is_asked(&asked) {
@@ -613,7 +615,9 @@ impl Engine {
         let added: Vec<_> = after.difference(&before).copied().collect();
         if !added.is_empty() && was_begun {
             conversation.grown_at = conversation.cursor;
+            self.keep_from_newcomers(turn, id);
         }
+        let Some(conversation) = self.conversations.get_mut(&id) else { return Ok(()) };
         let removed: Vec<_> = before.difference(&after).copied().collect();
         let is_group = conversation.kind == ConversationKind::Group;
         if is_group && !was_begun && data.generation > 0 {

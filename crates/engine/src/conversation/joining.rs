@@ -174,7 +174,7 @@ impl Engine {
         let other = group.members().iter().map(|member| member.account).find(is_other);
         let peer = other.filter(|_| data.kind == ConversationKind::OneToOne);
         let mut conversation = Conversation::new(id, data.kind, peer, turn.now);
-        let (mut rejoins, mut asks_again) = (false, false);
+        let (mut rejoins, mut asks_again, mut has_newcomers) = (false, false, false);
         if let Some(before) = self.conversations.remove(&id) {
             let last_generation = before.last_generation();
             if let Some(group) = before.group {
@@ -201,6 +201,9 @@ impl Engine {
                     |account: &AccountId| before.lost.as_ref().is_some_and(|lost| lost.accounts().contains(account));
                 let has_grown = data.kind == ConversationKind::Group && !of_members.iter().all(is_known);
                 conversation.grown_at = if has_grown { before.cursor } else { before.grown_at };
+                has_newcomers = has_grown;
+            } else {
+                has_newcomers = true;
             }
             if !before.removed && (!is_anew || before.behind) {
                 // What has come of its log already is read with the new group; where the log stands is asked anew.
@@ -221,6 +224,9 @@ impl Engine {
         self.save_intent(turn, id);
         if !self.is_blocked(inviter.account) {
             turn.event(Event::Joined { conversation: id, kind: data.kind, name: data.name, by: inviter.account });
+        }
+        if has_newcomers {
+            self.keep_from_newcomers(turn, id);
         }
         self.unseal_stale(turn, id);
         if asks_again {

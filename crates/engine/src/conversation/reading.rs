@@ -157,12 +157,12 @@ impl Engine {
                 break;
             }
             let Some(next) = conversation.backlog.pop_front() else { break };
-            self.say_again_what_was_replaced(turn, id, next.position, &next.entry);
-            let Some(conversation) = self.conversations.get_mut(&id) else { break };
             if next.position <= conversation.cursor {
                 // An acknowledgement was lost. Or it is another log, of a relay that was restored and has grown again (L11).
                 repeated = Some(next.position);
                 if !conversation.compare(&next) {
+                    self.say_again_what_was_replaced(turn, id, next.position, &next.entry);
+                    let Some(conversation) = self.conversations.get_mut(&id) else { break };
                     match conversation.compared.is_some_and(|compared| compared.doubted) {
                         true => self.read_another_log(turn, id, next),
                         false => self.tell_contradiction(turn, id),
@@ -174,6 +174,7 @@ impl Engine {
                 // A frame was lost on the way: fetch again.
                 return self.hang_up(turn);
             }
+            self.say_again_what_was_replaced(turn, id, next.position, &next.entry);
             self.read_entry(turn, id, &next);
             if let Some(conversation) = self.conversations.get_mut(&id)
                 && conversation.group.is_none()
@@ -462,6 +463,7 @@ impl Engine {
         added.dedup();
         if !added.is_empty() {
             conversation.grown_at = conversation.cursor;
+            self.keep_from_newcomers(turn, id);
         }
         if !added.is_empty() || !removed.is_empty() {
             turn.event(Event::Members { conversation: id, by, added, removed });
