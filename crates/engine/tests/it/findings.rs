@@ -669,6 +669,31 @@ fn what_stands_no_more_where_it_was_accepted_is_said_again() {
     assert_eq!(world.shown(1).iter().filter(|text| *text == "accepted, and lost").count(), 1, "and nothing twice");
 }
 
+/// C10, M7: a relay that gives a false position for what was said does not bring it to who was added later.
+#[test]
+fn a_false_position_brings_nothing_to_a_newcomer() {
+    let mut world = World::talking(Suite::Classical, &["alice", "bob", "carol"]);
+    let id = group_of(&mut world, &[0, 1]);
+    world.befriend(0, 2);
+    world.people[0].hand = Box::new(|frame| match frame {
+        FromRelay::Accepted { envelope, .. } => vec![FromRelay::Accepted { envelope, position: Position(1 << 60) }],
+        other => vec![other],
+    });
+    say(&mut world, 0, id, "before carol came");
+    world.pass(10_000);
+    world.people[0].hand = Box::new(|frame| vec![frame]);
+    let carol = world.account(2);
+    world.command(0, Command::Change { conversation: id, change: GroupChange::Add(vec![carol]) }).unwrap();
+    world.pass(20_000);
+    world.cut(0);
+    world.pass(60_000);
+    say(&mut world, 0, id, "and after");
+    world.pass(60_000);
+    let of_carol = world.shown(2);
+    assert!(of_carol.contains(&"and after".to_owned()), "{of_carol:?}");
+    assert!(!of_carol.contains(&"before carol came".to_owned()), "{of_carol:?}");
+}
+
 /// D3: a commit of the newer store, which this one cannot process, is a commit that was missed.
 #[test]
 fn an_own_commit_that_a_restored_store_reads_is_one_that_it_missed() {
