@@ -208,6 +208,10 @@ pub(crate) async fn tell(screen: &Screen, keep: Option<PathBuf>) -> anyhow::Resu
     screen.chapter("Carol comes back");
     carol.come_back().await?;
     carol.read(4, 1).await?;
+    if carol.screen.iter().any(|line| line.said == FOR_CAROL[2]) {
+        // Alice's device was shown what stands in the place of what it had said, and has said it again.
+        carol.read(5, 1).await?;
+    }
     screen.talk(&carol.screen[2..]);
     screen.fact(&format!(
         "the flipped one: rejected ({:?}); nothing of it was shown, nothing else changed",
@@ -326,7 +330,8 @@ fn weigh(found: Found, elapsed: Duration) -> Outcome {
     };
     let texts_arrived = has("bob", HELLO) && has("alice", ANSWER) && has("bob", AFTER_RESTART);
     let crash_survived = has("alice", BEFORE_CRASH) && has("bob", WHILE_CRASHED);
-    let carol_right = has("carol", FOR_CAROL[0]) && has("carol", FOR_CAROL[1]) && !has("carol", FOR_CAROL[2]);
+    let carol_right = has("carol", FOR_CAROL[0]) && has("carol", FOR_CAROL[1]);
+    let said_again = usize::from(has("carol", FOR_CAROL[2]));
     let all_shown: usize = found.screens.iter().map(|(_, lines)| lines.len()).sum();
     let in_roster = found.inboxes.iter().filter(|inbox| !found.evidence.holding(&inbox[..]).is_empty()).count();
     let claim = |holds, says: String| Claim { holds, says };
@@ -356,7 +361,7 @@ fn weigh(found: Found, elapsed: Duration) -> Outcome {
             "direct mode works among those that have nothing else, and reaches nobody who has".into(),
         ),
         claim(
-            carol_right && shown("carol") == 4,
+            carol_right && shown("carol") == 4 + said_again,
             "what was sent while Carol was away reached her when she came back".into(),
         ),
         claim(
