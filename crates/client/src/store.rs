@@ -374,18 +374,20 @@ impl ClientStore {
     fn is_fold_due(&self) -> bool {
         let is_full = |journal: &Journal| journal.length() > JOURNAL_MAX || journal.age() >= JOURNAL_AGE_MAX;
         let is_over = |at: Instant| at <= Instant::now();
-        let is_wanted = !self.unfolded.is_empty() || !self.obsolete.is_empty();
-        let may_be = self.fold_again_at.is_none_or(is_over);
-        is_wanted && may_be && (self.journal.as_ref().is_none_or(is_full) || self.erase_at.is_some_and(is_over))
+        let is_wanted = !self.unfolded.is_empty() || !self.obsolete.is_empty() || self.journal.is_none();
+        is_wanted
+            && match self.fold_again_at {
+                // Whatever the one that failed was for.
+                Some(at) => is_over(at),
+                None => self.journal.as_ref().is_none_or(is_full) || self.erase_at.is_some_and(is_over),
+            }
     }
 
     fn take_in(&mut self, changes: &[Change]) {
         for change in changes {
-            let (table, key) = match change {
-                Change::Put { table, key, .. } | Change::Delete { table, key } => (*table, key),
-            };
+            let (table, key) = change.record();
             let value = match change {
-                Change::Put { value, .. } => Some((key.clone(), value.clone())),
+                Change::Put { value, .. } => Some((key.to_vec(), value.clone())),
                 Change::Delete { .. } => None,
             };
             if value.is_none() && has_own_key(table) {

@@ -330,6 +330,19 @@ fn folds_that_fail_lose_nothing() {
     assert_eq!(values(&loaded(folder.path()).unwrap()), [&b"later"[..], &saved]);
 }
 
+/// Whatever a fold that failed was for, it is tried again when its time has come, and then waited for no longer: a driver
+/// that is told not to wait does not turn in vain.
+#[test]
+fn a_fold_that_failed_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = ClientStore::create(folder.path(), &key_file(folder.path())).unwrap();
+    store.commit(&[put(Table::Contact, b"a", b"saved")]).unwrap();
+    store.fold_again_at = Some(Instant::now());
+    assert_eq!(store.tidy_within(), Some(Duration::ZERO));
+    store.tidy().unwrap();
+    assert_eq!(store.tidy_within(), None);
+}
+
 /// Layout 1, as earlier versions wrote it: no journal, everything sealed under the store's key.
 fn of_layout_1() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
