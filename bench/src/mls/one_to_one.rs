@@ -64,48 +64,42 @@ pub(super) fn figures(quick: bool) -> anyhow::Result<Vec<Figure>> {
         bursts.push(engines_at_once.burst(messages)?);
     }
     let of = |values: &[f64]| median(values.to_vec());
-    let whole_of = |value: fn(&Message) -> f64| median(whole.iter().map(value).collect());
-    let bursts_of = |value: fn(&Message) -> f64| median(bursts.iter().map(value).collect());
+    let median_of = |rounds: &[Message], value: fn(&Message) -> f64| median(rounds.iter().map(value).collect());
     let message = of(&bare.send) + of(&bare.receive);
-    let figure = |case, unit, ours: f64, bare: f64| Figure::new(format!("1:1, {case}"), ours, unit).beside(PEER, bare);
-    let alone = |case, value| Figure::new(format!("1:1, {case}"), value, "B/message");
+    let figure =
+        |case: &str, unit, ours: f64, bare: f64| Figure::new(format!("1:1, {case}"), ours, unit).beside(PEER, bare);
+    let alone = |case: &str, value| Figure::new(format!("1:1, {case}"), value, "B/message");
     let written = |rounds: &[Message]| rounds.iter().map(|message| message.written).sum::<f64>() / rounds.len() as f64;
-    let both = whole_of(|message| message.thinking + message.saving);
-    let both_at_once = bursts_of(|message| message.thinking + message.saving);
-    Ok(vec![
+    let of_engines = |rounds: &[Message], how: &str| {
+        let both = median_of(rounds, |message| message.thinking + message.saving);
+        let thinking = median_of(rounds, |message| message.thinking) * 1e6;
+        let (wall, bare_wall) = (median_of(rounds, |message| 1.0 / message.wall), 1.0 / of(&bare.wall));
+        [
+            figure(&format!("engines{how}: send and receive"), "CPU µs", thinking, message * 1e6),
+            figure(&format!("engines with their stores{how}: send and receive"), "CPU µs", both * 1e6, message * 1e6),
+            figure(&format!("engines with their stores{how}: messages"), "1/s of CPU", 1.0 / both, 1.0 / message),
+            figure(&format!("engines, syncing stores, relay{how}: messages"), "1/s", wall, bare_wall),
+        ]
+    };
+    let bytes_of_engines = |rounds: &[Message], how: &str| {
+        let changed = median_of(rounds, |message| message.changed);
+        [
+            alone(&format!("engines{how}: records written, both sides"), changed),
+            alone(&format!("engines{how}: given to write calls by their stores, both sides"), written(rounds)),
+        ]
+    };
+    let facade = vec![
         figure("façade: create, add, join", "CPU ms", of(&ours.set_up) * 1e3, of(&bare.set_up) * 1e3),
         figure("façade: send", "CPU µs", of(&ours.send) * 1e6, of(&bare.send) * 1e6),
         figure("façade: receive", "CPU µs", of(&ours.receive) * 1e6, of(&bare.receive) * 1e6),
         figure("façade: messages", "1/s", 1.0 / of(&ours.wall), 1.0 / of(&bare.wall)),
         figure("engines: first message until it is shown", "CPU ms", engines.set_up * 1e3, of(&bare.set_up) * 1e3),
-        figure("engines: send and receive", "CPU µs", whole_of(|message| message.thinking) * 1e6, message * 1e6),
-        figure("engines with their stores: send and receive", "CPU µs", both * 1e6, message * 1e6),
-        figure("engines with their stores: messages", "1/s of CPU", 1.0 / both, 1.0 / message),
-        figure(
-            "engines, syncing stores, relay: messages",
-            "1/s",
-            whole_of(|message| 1.0 / message.wall),
-            1.0 / of(&bare.wall),
-        ),
-        figure(
-            "engines, a burst: send and receive",
-            "CPU µs",
-            bursts_of(|message| message.thinking) * 1e6,
-            message * 1e6,
-        ),
-        figure("engines with their stores, a burst: send and receive", "CPU µs", both_at_once * 1e6, message * 1e6),
-        figure("engines with their stores, a burst: messages", "1/s of CPU", 1.0 / both_at_once, 1.0 / message),
-        figure(
-            "engines, syncing stores, relay, a burst: messages",
-            "1/s",
-            bursts_of(|message| 1.0 / message.wall),
-            1.0 / of(&bare.wall),
-        ),
+    ];
+    let lengths = vec![
         figure("an entry over its padded plaintext", "B", ours.overhead as f64, bare.overhead as f64),
         alone("façade: records written, both sides", ours.written as f64),
-        alone("engines: records written, both sides", whole_of(|message| message.changed)),
-        alone("engines: given to write calls by their stores, both sides", written(&whole)),
-        alone("engines, a burst: records written, both sides", bursts_of(|message| message.changed)),
-        alone("engines, a burst: given to write calls by their stores, both sides", written(&bursts)),
-    ])
+    ];
+    let engines = of_engines(&whole, "").into_iter().chain(of_engines(&bursts, ", a burst"));
+    let bytes = bytes_of_engines(&whole, "").into_iter().chain(bytes_of_engines(&bursts, ", a burst"));
+    Ok(facade.into_iter().chain(engines).chain(lengths).chain(bytes).collect())
 }

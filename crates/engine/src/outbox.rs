@@ -664,10 +664,9 @@ impl Engine {
 
     /// An account was added to a group: what was said there before is not said again, whatever position a relay gives for it.
     pub(crate) fn keep_from_newcomers(&mut self, turn: &mut Turn<'_>, id: ConversationId) {
-        let is_of_before = |o: &&mut Outgoing| o.group == Some(id) && o.said_at.is_some_and(|at| at != Position::START);
         let mut numbers = Vec::new();
         for (number, outgoing) in &mut self.outgoing {
-            if let Some(outgoing) = Some(outgoing).filter(is_of_before) {
+            if outgoing.group == Some(id) && outgoing.said_at.is_some_and(|at| at != Position::START) {
                 outgoing.said_at = Some(Position::START);
                 numbers.push(*number);
             }

@@ -1,7 +1,7 @@
 //! The folder: its lock, files that only their owner reads, names that are durable, and the key from outside.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use aes_gcm::Aes256Gcm;
@@ -81,6 +81,22 @@ pub(super) fn make_private(path: &Path) -> Result<File, StoreError> {
         options.mode(0o600);
     }
     Ok(options.open(path)?)
+}
+
+/// The same, in the place of one that may be there.
+pub(super) fn make_anew(path: &Path) -> Result<File, StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => make_private(path),
+    }
+}
+
+/// Opens a file that belongs to a store. One that is not there is damage, told in these words.
+pub(super) fn open_part(path: &Path, missing: &'static str) -> Result<File, StoreError> {
+    OpenOptions::new().read(true).write(true).open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => StoreError::Damaged(missing),
+        _ => error.into(),
+    })
 }
 
 pub(super) fn lock(folder: &Path) -> Result<File, StoreError> {

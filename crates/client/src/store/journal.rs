@@ -7,7 +7,7 @@
 //! last frame can be unfinished, in any of its blocks: what does not open ends the journal, unless a later frame opens;
 //! then it is damage, and an error.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use sealwire_engine::{Change, Table};
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use super::folder::{make_private, sync_folder_of};
+use super::folder::{make_anew, open_part, sync_folder_of};
 use super::key_slots::{KeySlots, Slot};
 use super::seal::{seal, unseal};
 
@@ -60,11 +60,7 @@ impl Journal {
         let begun_at = now();
         let header = [&slot.to_be_bytes()[..], &begun_at.to_be_bytes(), &first.to_be_bytes()].concat();
         let next = folder.join(NEXT);
-        match fs::remove_file(&next) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        let mut file = make_private(&next)?;
+        let mut file = make_anew(&next)?;
         file.write_all(&seal(store_key, b"sealwire/store/v2/journal", &header))?;
         file.sync_all()?;
         fs::rename(&next, path(folder))?;
@@ -75,11 +71,7 @@ impl Journal {
 
     /// Opens the journal of a folder, cuts off a step that was never finished, and gives the steps that it has.
     pub(super) fn open(folder: &Path, slots: &KeySlots, store_key: &Aes256Gcm) -> Result<(Journal, Steps), StoreError> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).open(path(folder)).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => StoreError::Damaged("its journal is missing: a folder is copied whole"),
-                _ => error.into(),
-            })?;
+        let mut file = open_part(&path(folder), "its journal is missing: a folder is copied whole")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (header, mut rest) = bytes.split_at_checked(HEADER).ok_or(DAMAGED)?;

@@ -6,7 +6,7 @@
 //! in place: not the earlier blocks of one that copies on write, and not the spare cells of a flash disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use aes_gcm::aead::KeyInit;
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use super::folder::{make_private, sync_folder_of};
+use super::folder::{make_anew, open_part, sync_folder_of};
 use super::seal::{random, seal, unseal};
 
 /// Bytes of a slot: an IV, a sealed key, and zeros up to a size that never crosses a sector.
@@ -38,22 +38,13 @@ pub(super) struct KeySlots {
 impl KeySlots {
     /// Makes the file anew, empty.
     pub(super) fn create(path: &Path) -> Result<KeySlots, StoreError> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        make_private(path)?;
+        make_anew(path)?;
         sync_folder_of(path)?;
         KeySlots::open(path)
     }
 
     pub(super) fn open(path: &Path) -> Result<KeySlots, StoreError> {
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                StoreError::Damaged("its file of keys is missing: a folder is copied whole")
-            }
-            _ => error.into(),
-        })?;
+        let mut file = open_part(path, "its file of keys is missing: a folder is copied whole")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         // An end that is no whole slot was being written when the machine stopped: nothing refers to it.

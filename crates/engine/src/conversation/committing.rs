@@ -487,9 +487,11 @@ impl Engine {
     /// The relay does not take the commit now. One that only replaces own keys stands in front of no message meanwhile (C11).
     fn put_off_commit(&mut self, turn: &mut Turn<'_>, id: ConversationId, failed: &Failed) {
         self.pause_commits(turn, id, failed);
-        let waits = |c: &&Conversation| c.wants.iter().all(|want| *want == Want::Update) && !c.seeks && !c.must_update;
-        let may_wait = self.conversations.get(&id).filter(waits).is_some_and(Conversation::may_seal_unrenewed);
-        if may_wait && !self.conversations.get(&id).is_some_and(Conversation::is_about_to_begin) {
+        let may_wait = |c: &Conversation| {
+            let only_renews = c.wants.iter().all(|want| *want == Want::Update);
+            only_renews && !c.seeks && !c.must_update && !c.is_about_to_begin() && c.may_seal_unrenewed()
+        };
+        if self.conversations.get(&id).is_some_and(may_wait) {
             self.drop_pending(turn, id);
         }
     }
